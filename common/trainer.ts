@@ -1,0 +1,78 @@
+import type { MixedPrecision, TrainingConfig } from './types.ts';
+
+/** What a trainer reports after each micro-step. */
+export interface StepReport {
+  /** Micro-step, from 0. */
+  step: number;
+  /** Epoch the step belongs to, from 0. */
+  epoch: number;
+  loss: number;
+  timesteps: number[];
+  learningRate: number;
+  durationMs: number;
+}
+
+/** Everything that defines one run: the trainer draws no other input. */
+export interface TrainerJob {
+  /** Names the run (`<taskId>` or `cli`): a trainer that already holds this run at the right epoch goes on without reloading. */
+  jobId: string;
+  /** Pod-local base model directory (diffusers layout). */
+  baseModelDirectory: string;
+  /** Directory of pictures with their sidecar `.txt` captions. */
+  imageDirectory: string;
+  /** Caption of a picture without sidecar. */
+  fallbackCaption: string;
+  config: TrainingConfig;
+}
+
+/** Counts of work done in a run. */
+export interface TrainerPosition {
+  epochsRun: number;
+  microStepsRun: number;
+  optimizerStepsRun: number;
+}
+
+/** A picture drawn by the trained (or base) model. */
+export interface SampleRequest {
+  prompt: string;
+  seed: number;
+  stepCount: number;
+  guidanceScale: number;
+  useLora: boolean;
+  /** PNG to write. */
+  file: string;
+}
+
+/** What the trainer runs on. */
+export interface TrainerRuntime {
+  device: 'cpu' | 'cuda';
+  gpuName: string | null;
+  gpuMemoryMiB: number | null;
+  torch: string;
+  mixedPrecisionDefault: MixedPrecision;
+}
+
+/**
+ * One trainer process. It outlives chunks and jobs and keeps the base model loaded. Every call rejects with a class of
+ * `common/errors.ts`; a trainer that died is started anew by the next `prepare`.
+ */
+export interface Trainer {
+  runtime(): Promise<TrainerRuntime>;
+  /** Loads base model, pictures and captions, then restores `checkpointFile` when given. Returns where the run stands. */
+  prepare(job: TrainerJob, checkpointFile: string | null, signal: AbortSignal): Promise<TrainerPosition>;
+  /** Where the loaded run of `jobId` stands, or null when the trainer does not hold that job. */
+  position(jobId: string): TrainerPosition | null;
+  /** Trains until `untilEpoch` epochs are done; `stopped` when the signal ended it first (at a step boundary). */
+  train(
+    untilEpoch: number,
+    onStep: (report: StepReport) => void,
+    signal: AbortSignal,
+  ): Promise<{ position: TrainerPosition; stopped: boolean }>;
+  /** Writes the run's state to one safetensors file, atomically. */
+  saveCheckpoint(file: string): Promise<TrainerPosition>;
+  /** Writes `lora_weights.safetensors`, `peft/`, `kohya.safetensors` below `directory`. */
+  exportWeights(directory: string): Promise<void>;
+  sample(request: SampleRequest): Promise<void>;
+  /** Ends the process at once (it holds nothing that is not in a checkpoint). Idempotent. */
+  kill(): Promise<void>;
+}

@@ -1,0 +1,149 @@
+/**
+ * Declarations of the raw addon, nothing else. Same names and order as the C++ structs in `native/core` and
+ * `native/binding/convert.h`; every property is always set, absent is `null`.
+ */
+
+/** How the frozen weights are held; LoRA parameters and the optimizer are always float32. */
+export type MixedPrecision = 'no' | 'fp16' | 'bf16';
+
+/** Where tensors live and how many CPU threads libtorch may use. */
+export interface NativeTrainerOptions {
+  device: 'cpu' | 'cuda';
+  /** Intra-op CPU threads, at least 1. Part of what makes CPU results reproducible. */
+  threadCount: number;
+}
+
+/** A diffusers-layout base model directory and the precision of its frozen weights. */
+export interface NativeBaseModelOptions {
+  directory: string;
+  mixedPrecision: MixedPrecision;
+}
+
+/** What the base model's own `config.json` files say. */
+export interface NativeBaseModelInfo {
+  unetParameterCount: number;
+  loraModuleCount: number;
+  vaeScaleFactorPx: number;
+  textTokenCount: number;
+  predictionType: 'epsilon' | 'v_prediction';
+}
+
+/** One training picture: decoded, resized, sRGB. */
+export interface NativeImage {
+  /** Sort key of the recipe (file name). */
+  name: string;
+  widthPx: number;
+  heightPx: number;
+  /** RGB, 8 bit, row by row: heightPx × widthPx × 3 bytes. */
+  pixels: Uint8Array;
+  /** Padded and truncated caption, `textTokenCount` ids. */
+  tokenIds: Int32Array;
+}
+
+/** The recipe's numbers for one job. */
+export interface NativeTrainingConfig {
+  seed: number;
+  rank: number;
+  alpha: number;
+  dropout: number;
+  learningRate: number;
+  weightDecay: number;
+  epochs: number;
+  batchSize: number;
+  gradientAccumulation: number;
+  /** Total-norm limit, or null for no clipping. */
+  maxGradNorm: number | null;
+  mixedPrecision: MixedPrecision;
+}
+
+export interface NativeJob {
+  config: NativeTrainingConfig;
+  images: NativeImage[];
+}
+
+/** Where a run stands. All counts are of work already done. */
+export interface NativePosition {
+  epochsRun: number;
+  microStepsRun: number;
+  optimizerStepsRun: number;
+}
+
+/** One finished micro-step. `step` counts micro-steps from 0. */
+export interface NativeStepReport {
+  step: number;
+  epoch: number;
+  loss: number;
+  timesteps: number[];
+  learningRate: number;
+  /** Wall time of this micro-step. */
+  durationMs: number;
+}
+
+export interface NativeTrainResult {
+  position: NativePosition;
+  /** True when `stop()` ended the run before `untilEpoch`. */
+  stopped: boolean;
+}
+
+/** Paths to write and what goes into the file headers (strings only; nothing of the customer's). */
+export interface NativeExportOptions {
+  /** Receives `lora_weights.safetensors`, `peft/adapter_config.json`, `peft/adapter_model.safetensors`, `kohya.safetensors`. */
+  directory: string;
+  /** Written to `base_model_name_or_path` of the PEFT config. */
+  baseModelName: string;
+}
+
+export interface NativeSampleOptions {
+  tokenIds: Int32Array;
+  negativeTokenIds: Int32Array;
+  stepCount: number;
+  guidanceScale: number;
+  seed: number;
+  widthPx: number;
+  heightPx: number;
+  /** False draws from the base model without the LoRA. */
+  useLora: boolean;
+}
+
+export interface NativePicture {
+  widthPx: number;
+  heightPx: number;
+  pixels: Uint8Array;
+}
+
+/**
+ * One trainer: at most one base model and one job at a time. Each promise runs on the trainer's own thread, one call
+ * after the other; only `stop()` may be called while another call is under way. Rejections are `Error`s whose `name` is a
+ * native error name that `native/errors.ts` knows.
+ */
+export interface NativeTrainer {
+  loadBaseModel(options: NativeBaseModelOptions): Promise<NativeBaseModelInfo>;
+  /** Encodes pictures and captions, draws the initial LoRA: the run stands at step 0 afterwards. */
+  startJob(job: NativeJob): Promise<void>;
+  /** Replaces the run's state by a checkpoint file's (safetensors). */
+  restore(checkpointFile: string): Promise<NativePosition>;
+  /** Trains until `untilEpoch` epochs are done or `stop()`; `onStep` is called on the JS thread, in order. */
+  train(untilEpoch: number, onStep: (report: NativeStepReport) => void): Promise<NativeTrainResult>;
+  /** Makes a running `train` return after the current micro-step. */
+  stop(): void;
+  /** Writes the whole run state to one safetensors file, atomically (temporary file, then rename). */
+  saveCheckpoint(file: string): Promise<NativePosition>;
+  exportWeights(options: NativeExportOptions): Promise<void>;
+  sample(options: NativeSampleOptions): Promise<NativePicture>;
+}
+
+/** Sizes of a random base model with Stable Diffusion 1.5's structure, for demos and tests. */
+export interface NativeRandomBaseModelOptions {
+  directory: string;
+  /** Named preset: 'tiny' (2 levels, tests) or 'small' (4 levels like SD 1.5, demo). */
+  preset: 'tiny' | 'small';
+  seed: number;
+}
+
+export interface NativeAddon {
+  Trainer: new (options: NativeTrainerOptions) => NativeTrainer;
+  /** Writes a diffusers-layout model directory (weights and config.json files; the tokenizer is not its business). */
+  writeRandomBaseModel(options: NativeRandomBaseModelOptions): Promise<void>;
+  /** e.g. { torch: '2.11.0', cuda: null, gpuName: null, gpuMemoryMiB: null }. */
+  runtimeInfo(): { torch: string; cuda: string | null; gpuName: string | null; gpuMemoryMiB: number | null };
+}

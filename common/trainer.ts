@@ -18,6 +18,8 @@ export interface TrainerJob {
   jobId: string;
   /** Pod-local base model directory (diffusers layout). */
   baseModelDirectory: string;
+  /** What the exported adapter config calls the base model: a hub id or a folder name, never a path. */
+  baseModelName: string;
   /** Directory of pictures with their sidecar `.txt` captions. */
   imageDirectory: string;
   /** Caption of a picture without sidecar. */
@@ -49,6 +51,8 @@ export interface TrainerRuntime {
   gpuName: string | null;
   gpuMemoryMiB: number | null;
   torch: string;
+  /** CPU threads of the trainer: CPU results are equal bit for bit only under equal counts. */
+  threadCount: number;
   mixedPrecisionDefault: MixedPrecision;
 }
 

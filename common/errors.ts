@@ -147,6 +147,13 @@ export class ModelLoadFailedError extends BrushworkError {
 export class WebhookUnavailableError extends BrushworkError {
   readonly code = 'WEBHOOK_UNAVAILABLE';
   readonly retryable = true;
+  /** How long the backend asks us to wait before the next try (`Retry-After`), or null when it did not say. */
+  readonly retryAfterMs: number | null;
+
+  constructor(message: string, options: { cause?: unknown; retryAfterMs?: number | null } = {}) {
+    super(message, options);
+    this.retryAfterMs = options.retryAfterMs ?? null;
+  }
 }
 
 /** Thrown when the backend says that it will never take a notice. */
@@ -208,5 +215,7 @@ export const ERROR_CLASSES = {
 export function toBrushworkError(error: unknown): BrushworkError {
   if (error instanceof BrushworkError) return error;
   const message = error instanceof Error ? error.message : String(error);
-  return new InternalError(`Unexpected error: ${message}. Please report it with the log of this job.`, { cause: error });
+  return new InternalError(`Unexpected error: ${message}. Please report it with the log of this job.`, {
+    cause: error,
+  });
 }

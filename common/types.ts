@@ -22,6 +22,59 @@ export interface TrainStyleInput {
   parameters: RequestedParameters;
   /** Scheme, host and port of the backend that hears about this job. */
   webhookOrigin: string;
+  /** What the configuration says to the workflow, frozen when the job was accepted. */
+  settings: WorkflowSettings;
+}
+
+/** Time limits of one activity. */
+export interface ActivityLimits {
+  /** One attempt may take this long. */
+  startToCloseMs: number;
+  /** An attempt that sends no sign of life for this long is lost; null: it sends none. */
+  heartbeatMs: number | null;
+  /** The task may wait this long for a worker; null: for ever. */
+  scheduleToStartMs: number | null;
+  /** All attempts and the pauses between them together; null: no limit. */
+  scheduleToCloseMs: number | null;
+  retry: {
+    initialIntervalMs: number;
+    backoffCoefficient: number;
+    maximumIntervalMs: number;
+    /** Attempts in all; 1: the workflow itself decides about another one; null: unlimited. */
+    maximumAttempts: number | null;
+  };
+}
+
+/** The activities by the name of their limits; `notifyProgress` is `notify` with a progress notice. */
+export type LimitName =
+  | 'holdPod'
+  | 'findResumePoint'
+  | 'download'
+  | 'trainEpochChunk'
+  | 'checkpoint'
+  | 'upload'
+  | 'promote'
+  | 'notify'
+  | 'notifyProgress';
+
+/** Configuration as plain data: workflow code can read neither files nor the environment. */
+export interface WorkflowSettings {
+  /** Shared task queue of the pods. */
+  podsQueue: string;
+  /** Epochs per `trainEpochChunk`, and so between two checkpoints. */
+  chunkEpochs: number;
+  /** Pods lost in a row, without a checkpoint committed in between, before an operator is asked. */
+  podLossBudget: number;
+  /** Attempts that one step of a job gets when an application error makes it fail. */
+  applicationAttempts: number;
+  /** False where the namespace does not know our search attributes: then the workflow must not set any. */
+  searchAttributes: boolean;
+  limits: Record<LimitName, ActivityLimits>;
+}
+
+/** Memo of every `trainStyle` workflow: how a redelivered message is told from a new task of the same style. */
+export interface TrainStyleMemo {
+  taskId: string;
 }
 
 /** How frozen weights are held; LoRA and optimizer are always float32. */
@@ -85,12 +138,14 @@ export interface CheckpointRef {
   fingerprint: string;
 }
 
+/** Input of `holdPod`: takes the only slot of a pod for one job. */
 export interface HoldPodInput {
   holdId: string;
   styleId: number;
   taskId: string;
 }
 
+/** Input of `findResumePoint`. */
 export interface FindResumePointInput {
   styleId: number;
   taskId: string;
@@ -98,6 +153,7 @@ export interface FindResumePointInput {
   excludedManifestKeys: string[];
 }
 
+/** Result of `findResumePoint`. */
 export interface FindResumePointResult {
   /** Newest valid checkpoint, or null: train from epoch 0. */
   checkpoint: CheckpointRef | null;
@@ -105,6 +161,7 @@ export interface FindResumePointResult {
   checkpoints: CheckpointRef[];
 }
 
+/** Input of `download`: pictures, captions and the checkpoint, onto the pod that is held. */
 export interface DownloadInput {
   styleId: number;
   taskId: string;
@@ -116,6 +173,7 @@ export interface DownloadInput {
   resumeFrom: CheckpointRef | null;
 }
 
+/** Result of `download`. */
 export interface DownloadResult {
   /** Directory on the pod that holds pictures, captions and the checkpoint file. */
   jobDirectory: string;
@@ -129,6 +187,7 @@ export interface DownloadResult {
   config: TrainingConfig;
 }
 
+/** Input of `trainEpochChunk`. */
 export interface TrainEpochChunkInput {
   styleId: number;
   taskId: string;
@@ -146,6 +205,7 @@ export interface TrainEpochChunkInput {
   webhookOrigin: string;
 }
 
+/** Result of `trainEpochChunk`. */
 export interface TrainEpochChunkResult {
   epochsRun: number;
   stepsRun: number;
@@ -169,6 +229,7 @@ export interface TrainProgress {
   estimatedSeconds: number;
 }
 
+/** Input of `checkpoint`: commits a checkpoint file of the pod to the bucket. */
 export interface CheckpointInput {
   styleId: number;
   taskId: string;
@@ -181,12 +242,14 @@ export interface CheckpointInput {
   epochLosses: number[];
 }
 
+/** Result of `checkpoint`. */
 export interface CheckpointResult {
   checkpoint: CheckpointRef;
   sizeBytes: number;
   uploadMs: number;
 }
 
+/** Input of `upload`: final weights in all formats, to a staging key of this attempt. */
 export interface UploadInput {
   styleId: number;
   taskId: string;
@@ -197,12 +260,14 @@ export interface UploadInput {
   config: TrainingConfig;
 }
 
+/** Result of `upload`. */
 export interface UploadResult {
   /** Prefix in the model bucket that holds this attempt's files. */
   stagingPrefix: string;
   objects: ManifestObject[];
 }
 
+/** Input of `promote`: copies staged weights to their final keys. */
 export interface PromoteInput {
   styleId: number;
   taskId: string;
@@ -210,6 +275,7 @@ export interface PromoteInput {
   objects: ManifestObject[];
 }
 
+/** Result of `promote`. */
 export interface PromoteResult {
   /** URI of `lora_weights.safetensors` at its final key. */
   modelUri: string;

@@ -1,0 +1,64 @@
+/** An object in a bucket of the configured store. */
+export interface ObjectLocation {
+  bucket: string;
+  key: string;
+}
+
+/** What was moved, as counted and hashed on the way. */
+export interface TransferResult {
+  sizeBytes: number;
+  /** Lower-case hex. */
+  sha256: string;
+}
+
+/** Options of calls that may take long. */
+export interface StoreCallOptions {
+  /** Ends the call; it then rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/** Options of reads: nothing from outside is read without a cap. */
+export interface StoreReadOptions extends StoreCallOptions {
+  /** Longer objects are refused with `InvalidRequestError` before the cap is passed. */
+  maxBytes: number;
+}
+
+/**
+ * The bucket as activities see it. Every method rejects with `AccessDeniedError` when credentials are refused and with
+ * `StorageUnavailableError` when the store can't be reached, asks to slow down, or broke off in the middle; a body that
+ * is shorter or longer than announced is never accepted.
+ */
+export interface ObjectStore {
+  /**
+   * Streams an object into a file (written beside it and renamed: the file is whole or absent).
+   *
+   * @returns size and hash, or null when there is no such object
+   */
+  downloadFile(location: ObjectLocation, file: string, options: StoreReadOptions): Promise<TransferResult | null>;
+  /** Fetches a public or presigned HTTPS URL (no redirects, public addresses only) into a file; null: it does not exist. */
+  downloadUrl(url: string, file: string, options: StoreReadOptions): Promise<TransferResult | null>;
+  /** Reads a small object; null: it does not exist. */
+  getBytes(location: ObjectLocation, options: StoreReadOptions): Promise<Buffer | null>;
+  /** Streams a file to an object, replacing it. */
+  uploadFile(file: string, location: ObjectLocation, options?: StoreCallOptions): Promise<TransferResult>;
+  /** Writes a small object unless the key is taken: the one conditional write that commits a checkpoint. */
+  putIfAbsent(
+    location: ObjectLocation,
+    body: string | Uint8Array,
+    options?: StoreCallOptions,
+  ): Promise<'created' | 'exists'>;
+  /** Writes a small object, replacing it. */
+  put(location: ObjectLocation, body: string | Uint8Array, options?: StoreCallOptions): Promise<void>;
+  /** Copies inside the store, without the bytes passing through us; replaces the target. Null: there is no source. */
+  copy(from: ObjectLocation, to: ObjectLocation, options?: StoreCallOptions): Promise<{ sizeBytes: number } | null>;
+  /** Size of an object, or null when it does not exist. */
+  head(location: ObjectLocation, options?: StoreCallOptions): Promise<{ sizeBytes: number } | null>;
+  /** All keys that start with `prefix`, sorted by code point. */
+  list(bucket: string, prefix: string, options?: StoreCallOptions): Promise<string[]>;
+  /** Deletes keys; those that are gone already count as deleted. */
+  deleteAll(bucket: string, keys: readonly string[], options?: StoreCallOptions): Promise<void>;
+  /** Start-up check: the bucket exists, can be written, and honours conditional writes. */
+  probe(bucket: string, options?: StoreCallOptions): Promise<void>;
+  /** Closes idle connections. */
+  close(): void;
+}

@@ -1,0 +1,38 @@
+// The LoRA as one micro-step sees it: parameters cast once to the compute type, and that step's dropout.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "core/lora/lora_parameters.h"
+
+namespace brushwork {
+
+// Make one per forward pass of the UNet, from parameters of that UNet's targets. Gradients of what was computed with it
+// flow back to `parameters.gradients()` as float32.
+class LoraStep {
+ public:
+  // `compute_dtype`: the UNet's (`UNet::dtype()`). `dropout_generator`: on the parameters' device, seeded for this
+  // micro-step; needed only where the configuration's dropout is above 0, absent means no dropout (sampling).
+  LoraStep(const LoraParameters& parameters, torch::Dtype compute_dtype,
+           std::optional<torch::Generator> dropout_generator = std::nullopt);
+
+  double scale() const { return scale_; }
+  // A (rank, in) and B (out, rank) of module `i` in the compute type, with autograd.
+  const torch::Tensor& a(int64_t i) const { return a_[static_cast<size_t>(i)]; }
+  const torch::Tensor& b(int64_t i) const { return b_[static_cast<size_t>(i)]; }
+
+  // `count` independent dropouts of `x`, stacked in front: (count, *x.shape), each kept value scaled by 1 / (1 - p).
+  // One draw for all of them; draws follow the order of the calls. Without dropout: `x` expanded, no copy.
+  torch::Tensor dropped(const torch::Tensor& x, int64_t count);
+
+ private:
+  double scale_;
+  double keep_probability_;
+  std::optional<torch::Generator> dropout_generator_;
+  std::vector<torch::Tensor> a_;
+  std::vector<torch::Tensor> b_;
+};
+
+}  // namespace brushwork

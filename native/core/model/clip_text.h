@@ -1,0 +1,48 @@
+// Captions to vectors: transformers' CLIPTextModel, frozen.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "core/torch.h"
+
+namespace brushwork {
+
+class JsonFile;
+class Weights;
+
+// What `text_encoder/config.json` says, as far as we support it.
+struct ClipTextConfig {
+  int64_t vocab_size;
+  int64_t hidden_size;
+  int64_t intermediate_size;
+  int64_t num_hidden_layers;
+  int64_t num_attention_heads;
+  int64_t max_position_embeddings;  // tokens per caption, 77
+  std::string hidden_act;           // "quick_gelu" or "gelu"
+  double layer_norm_eps;
+
+  // Throws MODEL_LOAD_FAILED naming the key for an architecture that we do not implement.
+  static ClipTextConfig read(const JsonFile& file);
+};
+
+class ClipText {
+ public:
+  // Takes every weight from `weights` in `dtype` on `device`. Throws MODEL_LOAD_FAILED for missing or ill-shaped keys.
+  ClipText(const ClipTextConfig& config, Weights& weights, torch::Device device, torch::Dtype dtype);
+  ~ClipText();
+  ClipText(ClipText&&) noexcept;
+
+  const ClipTextConfig& config() const;
+
+  // Last hidden state (B, S, hidden_size) float32 of token ids (B, S) int64 on the model's device, without autograd.
+  // Throws INVALID_REQUEST when S is above max_position_embeddings or (ids on the CPU) an id is outside the vocabulary.
+  torch::Tensor encode(const torch::Tensor& token_ids) const;
+
+ private:
+  struct Parts;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace brushwork

@@ -159,6 +159,8 @@ export interface FindResumePointResult {
   checkpoint: CheckpointRef | null;
   /** All valid checkpoints, newest first (query `checkpoints`). */
   checkpoints: CheckpointRef[];
+  /** Mean loss of each epoch up to `checkpoint`, oldest first; empty without one. */
+  epochLosses: number[];
 }
 
 /** Input of `download`: pictures, captions and the checkpoint, onto the pod that is held. */
@@ -207,7 +209,9 @@ export interface TrainEpochChunkInput {
 
 /** Result of `trainEpochChunk`. */
 export interface TrainEpochChunkResult {
+  /** Epochs of the whole run that are done now. */
   epochsRun: number;
+  /** Micro-steps of the whole run that are done now. */
   stepsRun: number;
   /** Mean loss over the chunk's last epoch, as measured. */
   loss: number;

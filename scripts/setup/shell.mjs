@@ -1,0 +1,125 @@
+import { spawn } from 'node:child_process';
+import { accessSync, constants, statSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+
+/** A command that ended badly; `output` holds all that it printed. */
+export class CommandError extends Error {
+  /**
+   * @param {string} message
+   * @param {string} output
+   */
+  constructor(message, output) {
+    super(output.trim() === '' ? message : `${message}\n${output.trimEnd()}`);
+    this.name = 'CommandError';
+    this.output = output;
+  }
+}
+
+/**
+ * Finds a program on the PATH.
+ *
+ * @param {string} name
+ * @param {string} [path] the PATH to search, by default the environment's
+ * @returns {string | null} its full path; null where there is none
+ */
+export function which(name, path = process.env.PATH ?? '') {
+  for (const folder of path.split(delimiter)) {
+    if (folder === '') continue;
+    const candidate = join(folder, name);
+    try {
+      accessSync(candidate, constants.X_OK);
+      if (statSync(candidate).isFile()) return candidate;
+    } catch {
+      continue;
+    }
+  }
+  return null;
+}
+
+/**
+ * @typedef {object} CaptureOptions
+ * @property {NodeJS.ProcessEnv} [env]
+ * @property {string} [cwd]
+ * @property {(line: string) => void} [onLine] called with each line of standard output and error
+ */
+
+/**
+ * Runs a command with its output kept back.
+ *
+ * @param {string} command
+ * @param {string[]} commandArguments
+ * @param {CaptureOptions} [options]
+ * @returns {Promise<string>} standard output
+ * @throws {CommandError} with everything it printed, where it does not exit with 0
+ */
+export function capture(command, commandArguments, options = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, commandArguments, {
+      env: options.env ?? process.env,
+      cwd: options.cwd,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let stdout = '';
+    let everything = '';
+    let rest = '';
+    /** @param {string} text */
+    const feed = (text) => {
+      everything += text;
+      if (!options.onLine) return;
+      const lines = (rest + text).split('\n');
+      rest = lines.pop() ?? '';
+      for (const line of lines) options.onLine(line);
+    };
+    child.stdout.setEncoding('utf8').on('data', (/** @type {string} */ text) => {
+      stdout += text;
+      feed(text);
+    });
+    child.stderr.setEncoding('utf8').on('data', feed);
+    child.on('error', (error) => reject(new CommandError(`${command}: ${error.message}`, everything)));
+    child.on('close', (code, signal) => {
+      if (code === 0) resolve(stdout);
+      else
+        reject(
+          new CommandError(
+            `${[command, ...commandArguments].join(' ')} ended with ${signal ?? `exit code ${code}`}:`,
+            everything,
+          ),
+        );
+    });
+  });
+}
+
+/**
+ * Runs a command on the caller's terminal and passes the interrupts of the terminal on to it.
+ *
+ * @param {string} command
+ * @param {string[]} commandArguments
+ * @param {{ env?: NodeJS.ProcessEnv, cwd?: string }} [options]
+ * @returns {Promise<number>} its exit code; 128 + the signal's number where a signal ended it
+ */
+export function runInForeground(command, commandArguments, options = {}) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, commandArguments, {
+      env: options.env ?? process.env,
+      cwd: options.cwd,
+      stdio: 'inherit',
+    });
+    // The terminal sends Ctrl-C to the child as well; the child decides how to end, this process only waits for it.
+    const ignore = () => {};
+    const passOn = () => child.kill('SIGTERM');
+    process.on('SIGINT', ignore);
+    process.on('SIGTERM', passOn);
+    const finish = () => {
+      process.off('SIGINT', ignore);
+      process.off('SIGTERM', passOn);
+    };
+    child.on('error', (error) => {
+      finish();
+      reject(error);
+    });
+    child.on('close', (code, signal) => {
+      finish();
+      resolve(code ?? (signal === 'SIGINT' ? 130 : signal === 'SIGTERM' ? 143 : 137));
+    });
+  });
+}

@@ -1,0 +1,162 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { setUpClangFormat } from './setup/clang-format.mjs';
+import { setUpDependencies } from './setup/dependencies.mjs';
+import { buildNative } from './setup/native.mjs';
+import { setUpNode } from './setup/node.mjs';
+import { describeMissing, findMissing } from './setup/prerequisites.mjs';
+import { setUpRabbitmq } from './setup/rabbitmq.mjs';
+import { runInForeground } from './setup/shell.mjs';
+import { setUpTctl } from './setup/tctl.mjs';
+import { setUpTemporal } from './setup/temporal.mjs';
+import { setUpVersitygw } from './setup/versitygw.mjs';
+
+/** @typedef {import('./setup/prerequisites.mjs').Part} Part */
+
+/**
+ * @typedef {object} Verb
+ * @property {Part[]} needs what is set up before it runs
+ * @property {string[][]} commands what runs, one after another up to the first that fails; `node` is the chosen Node, the
+ *   programs of node_modules/.bin are on the PATH, the caller's arguments go to the last command
+ * @property {string} summary one line for the usage text
+ */
+
+const ESLINT_CACHE = 'node_modules/.cache/eslint/';
+
+/** @type {Record<string, Verb>} */
+export const VERBS = {
+  setup: {
+    needs: ['node_modules', 'native', 'stack', 'tctl', 'clang-format'],
+    commands: [],
+    summary: 'set up and build everything',
+  },
+  demo: {
+    needs: ['node_modules', 'native', 'stack'],
+    commands: [['node', 'scripts/demo.ts']],
+    summary: 'train a style on this machine, from the message to the weights',
+  },
+  brushwork: {
+    needs: ['node_modules', 'native'],
+    commands: [['node', 'cli/main.ts']],
+    summary: 'the brushwork command itself',
+  },
+  'build:native': { needs: ['node_modules', 'native'], commands: [], summary: 'build the C++ parts' },
+  test: {
+    needs: ['node_modules', 'native', 'stack', 'tctl'],
+    commands: [['node', 'scripts/testing/main.ts', 'native', 'unit', 'workflow', 'integration']],
+    summary: 'run every test that needs no GPU',
+  },
+  'test:native': {
+    needs: ['node_modules', 'native'],
+    commands: [['node', 'scripts/testing/main.ts', 'native']],
+    summary: 'run the C++ tests',
+  },
+  'test:unit': {
+    needs: ['node_modules'],
+    commands: [['node', 'scripts/testing/main.ts', 'unit']],
+    summary: 'run the tests that need nothing but node_modules',
+  },
+  'test:workflow': {
+    needs: ['node_modules', 'stack'],
+    commands: [['node', 'scripts/testing/main.ts', 'workflow']],
+    summary: 'run the workflow tests',
+  },
+  'test:integration': {
+    needs: ['node_modules', 'native', 'stack', 'tctl'],
+    commands: [['node', 'scripts/testing/main.ts', 'integration']],
+    summary: 'run the tests on real parts',
+  },
+  lint: {
+    needs: ['node_modules'],
+    commands: [
+      ['tsc'],
+      ['eslint', '--cache', '--cache-location', ESLINT_CACHE, '--max-warnings', '0', '.'],
+      ['node', 'scripts/check-native-layers.ts'],
+    ],
+    summary: 'check types and rules',
+  },
+  format: {
+    needs: ['node_modules', 'clang-format'],
+    commands: [
+      ['prettier', '--log-level', 'warn', '--write', '.'],
+      ['node', 'scripts/clang-format.ts', '-i'],
+    ],
+    summary: 'format all sources',
+  },
+  'format:check': {
+    needs: ['node_modules', 'clang-format'],
+    commands: [
+      ['prettier', '--check', '.'],
+      ['node', 'scripts/clang-format.ts', '--dry-run', '--Werror'],
+    ],
+    summary: 'check that all sources are formatted',
+  },
+};
+
+/**
+ * @param {unknown} error
+ * @returns {string}
+ */
+export function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/**
+ * Sets up what a verb needs. What does not depend on each other is done side by side.
+ *
+ * @param {string} root the repository
+ * @param {Part[]} needs
+ * @returns {Promise<NodeJS.ProcessEnv>} the environment in which the verb's commands run
+ * @throws where something is missing or fails, with a message that says what to do
+ */
+export async function setUp(root, needs) {
+  const parts = new Set(needs);
+  const missing = await findMissing(parts);
+  if (missing.length > 0) throw new Error(describeMissing(missing));
+  const nodeFolder = await setUpNode();
+  /** @type {(() => Promise<unknown>)[]} */
+  const chains = [];
+  chains.push(async () => {
+    if (parts.has('node_modules')) await setUpDependencies(root, nodeFolder);
+    if (parts.has('native')) await buildNative(root, nodeFolder);
+  });
+  // Each Go build uses all cores by itself: one after another.
+  chains.push(async () => {
+    if (parts.has('stack')) {
+      await setUpTemporal();
+      await setUpVersitygw();
+    }
+    if (parts.has('tctl')) await setUpTctl();
+  });
+  if (parts.has('stack')) chains.push(setUpRabbitmq);
+  if (parts.has('clang-format')) chains.push(setUpClangFormat);
+  const results = await Promise.allSettled(chains.map((chain) => chain()));
+  const failures = results.flatMap((result) => (result.status === 'rejected' ? [messageOf(result.reason)] : []));
+  if (failures.length > 0) throw new Error(failures.join('\n'));
+  return {
+    ...process.env,
+    PATH: [nodeFolder, join(root, 'node_modules/.bin'), process.env.PATH ?? ''].join(':'),
+  };
+}
+
+/**
+ * Runs the commands of a verb.
+ *
+ * @param {string} root the repository
+ * @param {Verb} verb
+ * @param {string[]} extra arguments for the last command
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {Promise<number>} exit code
+ */
+export async function runVerb(root, verb, extra, env) {
+  for (const [index, command] of verb.commands.entries()) {
+    const isLast = index === verb.commands.length - 1;
+    const [program = 'node', ...first] = command;
+    if (program === 'node' && first[0] && !existsSync(join(root, first[0]))) {
+      throw new Error(`${first[0]} is missing from this checkout.`);
+    }
+    const code = await runInForeground(program, [...first, ...(isLast ? extra : [])], { cwd: root, env });
+    if (code !== 0) return code;
+  }
+  return 0;
+}

@@ -125,13 +125,11 @@ function faultOf(name: string, key: TrainingConfigKey, value: unknown): string |
  * Checks a configuration as read from JSON or YAML, with keys as in {@link TRAINING_CONFIG_KEYS}.
  *
  * @param json - the parsed file
- * @param where - named in the error, e.g. the file
- * @returns what the file sets
- * @throws InvalidRequestError naming every unknown key and every value out of range at once
+ * @returns what the file sets, and a phrase for every unknown key and every value out of range
  */
-export function parseTrainingConfig(json: unknown, where = 'The training configuration'): PartialTrainingConfig {
+export function readTrainingConfig(json: unknown): { values: PartialTrainingConfig; faults: string[] } {
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
-    throw new InvalidRequestError(`${where} must be a JSON object like {"rank": 16, "epochs": 200}.`);
+    return { values: {}, faults: ['it must be an object like {"rank": 16, "epochs": 200}'] };
   }
   const faults: string[] = [];
   const values: Record<string, unknown> = {};
@@ -149,7 +147,20 @@ export function parseTrainingConfig(json: unknown, where = 'The training configu
     if (fault === null) values[key.field] = value;
     else faults.push(fault);
   }
-  if (faults.length > 0) throw new InvalidRequestError(`${where} is not usable: ${faults.join('; ')}.`);
+  return { values, faults };
+}
+
+/**
+ * Like {@link readTrainingConfig}, for configurations that people hand in.
+ *
+ * @param json - the parsed file
+ * @param where - named in the error, e.g. the file
+ * @returns what the file sets
+ * @throws InvalidRequestError naming every fault at once
+ */
+export function parseTrainingConfig(json: unknown, where = 'The training configuration'): PartialTrainingConfig {
+  const { values, faults } = readTrainingConfig(json);
+  if (faults.length > 0) throw new InvalidRequestError(`${where} can't be used: ${faults.join('; ')}.`);
   return values;
 }
 

@@ -1,0 +1,260 @@
+import os from 'node:os';
+import path from 'node:path';
+import { loadClientConnectConfig } from '@temporalio/envconfig';
+import type { Environment, Section } from './config-source.ts';
+import type {
+  BackendConfig,
+  Config,
+  PodConfig,
+  RabbitMqConfig,
+  Role,
+  StorageConfig,
+  TemporalConfig,
+  TrainingDefaults,
+} from './config-types.ts';
+import { readTrainingConfig } from './training-config.ts';
+import type { ActivityLimits, LimitName } from './types.ts';
+
+const MIN_TOKEN_LENGTH = 32;
+
+/** What a section is read from. */
+export interface Sources {
+  root: Section;
+  env: Environment;
+  /** The environment as it is, for libraries that read their own variables. */
+  values: NodeJS.ProcessEnv;
+  roles: ReadonlySet<Role>;
+  faults: string[];
+}
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
+
+/** Section `temporal`; the standard `TEMPORAL_*` variables win, a TOML profile counts where one is named. */
+export function readTemporal({ root, values, faults }: Sources): TemporalConfig {
+  const section = root.section('temporal');
+  const address = section.text('address');
+  const namespace = section.text('namespace');
+  section.finish();
+  const variables: Record<string, string> = {};
+  for (const [name, value] of Object.entries(values)) if (value) variables[name] = value;
+  const disableFile = variables['TEMPORAL_CONFIG_FILE'] === undefined && variables['TEMPORAL_PROFILE'] === undefined;
+  let fromEnv: ReturnType<typeof loadClientConnectConfig> = { connectionOptions: {} };
+  try {
+    fromEnv = loadClientConnectConfig({ overrideEnvVars: variables, disableFile });
+  } catch (error) {
+    faults.push(`The TEMPORAL_* variables can't be used: ${messageOf(error)}.`);
+  }
+  const { apiKey, tls, metadata } = fromEnv.connectionOptions;
+  const finalAddress = fromEnv.connectionOptions.address ?? address;
+  if (!/^[^\s/]+:\d+$/.test(finalAddress)) {
+    faults.push(`The Temporal address ${JSON.stringify(finalAddress)} needs host and port, like localhost:7233.`);
+  }
+  return {
+    address: finalAddress,
+    namespace: fromEnv.namespace ?? namespace,
+    connection: {
+      address: finalAddress,
+      ...(apiKey === undefined ? {} : { apiKey }),
+      ...(tls === undefined ? {} : { tls }),
+      ...(metadata === undefined ? {} : { metadata }),
+    },
+  };
+}
+
+/** Section `activities`. */
+export function readActivities({ root }: Sources): Record<LimitName, ActivityLimits> {
+  const section = root.section('activities');
+  const read = (name: LimitName): ActivityLimits => {
+    const activity = section.section(name);
+    const retry = activity.section('retry');
+    const limits: ActivityLimits = {
+      startToCloseMs: activity.durationMs('startToClose'),
+      heartbeatMs: activity.durationMsOrNone('heartbeat'),
+      scheduleToStartMs: activity.durationMsOrNone('scheduleToStart'),
+      scheduleToCloseMs: activity.durationMsOrNone('scheduleToClose'),
+      retry: {
+        initialIntervalMs: retry.durationMs('initialInterval'),
+        backoffCoefficient: retry.number('backoffCoefficient', 1, 100),
+        maximumIntervalMs: retry.durationMs('maximumInterval'),
+        maximumAttempts: retry.integerOrNone('maximumAttempts', 1, 1000),
+      },
+    };
+    retry.finish();
+    activity.finish();
+    return limits;
+  };
+  const limits = {
+    holdPod: read('holdPod'),
+    findResumePoint: read('findResumePoint'),
+    download: read('download'),
+    trainEpochChunk: read('trainEpochChunk'),
+    checkpoint: read('checkpoint'),
+    upload: read('upload'),
+    promote: read('promote'),
+    notify: read('notify'),
+    notifyProgress: read('notifyProgress'),
+  };
+  section.finish();
+  return limits;
+}
+
+/** `RABBITMQ_*` and section `bridge`; null without the role `bridge`. */
+export function readRabbitMq({ root, env, roles, faults }: Sources): RabbitMqConfig | null {
+  const section = root.section('bridge');
+  const queue = env.text('RABBITMQ_QUEUE') ?? section.text('queue');
+  const prefetch = section.integer('prefetch', 1, 1000);
+  section.finish();
+  if (!roles.has('bridge')) return null;
+  let url = env.text('RABBITMQ_URL');
+  if (url === null) {
+    const host = env.required(
+      ['RABBITMQ_HOST', 'RABBITMQ_URL'],
+      'set RABBITMQ_HOST to the host of RabbitMQ, or RABBITMQ_URL to amqp://user:password@host:5672',
+    );
+    const user = encodeURIComponent(env.text('RABBITMQ_USER') ?? 'guest');
+    const password = encodeURIComponent(env.text('RABBITMQ_PASS') ?? 'guest');
+    const bracketed = host.includes(':') && !host.startsWith('[') ? `[${host}]` : host;
+    url = `amqp://${user}:${password}@${bracketed}:${env.integer('RABBITMQ_PORT', 1, 65_535) ?? 5672}`;
+    if (host !== '' && !URL.canParse(url))
+      faults.push('RABBITMQ_HOST must be a host name or an IP address, without scheme and port.');
+  } else if (!/^amqps?:\/\/./.test(url) || !URL.canParse(url)) {
+    faults.push('RABBITMQ_URL must look like amqp://user:password@host:5672/vhost (or amqps://).');
+  }
+  return { url, queue, deadQueue: `${queue}.dead`, prefetch };
+}
+
+/** `AWS_*` and section `storage`; null without the roles `control` and `pod`. */
+export function readStorage({ root, env, roles, faults }: Sources): StorageConfig | null {
+  const section = root.section('storage');
+  const checksums = section.choice('checksums', ['when-required', 'when-supported']);
+  const keepCheckpoints = section.integer('keepCheckpoints', 1, 100);
+  const fileUriRoot = env.text('FILE_URI_ROOT') ?? section.textOrNone('fileUriRoot');
+  section.finish();
+  if (!roles.has('control') && !roles.has('pod')) return null;
+  const endpoint = env.text('AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL');
+  if (endpoint !== null && httpOrigin(endpoint) === null) {
+    faults.push(`AWS_ENDPOINT_URL is ${JSON.stringify(endpoint)}: set it to an http(s) URL, or unset it for AWS S3.`);
+  }
+  if (fileUriRoot !== null && !path.isAbsolute(fileUriRoot)) {
+    faults.push(
+      `The root of file:// images must be an absolute path, but is ${JSON.stringify(fileUriRoot)}: set FILE_URI_ROOT or storage.fileUriRoot.`,
+    );
+  }
+  return {
+    endpoint,
+    region: env.text('AWS_S3_REGION_NAME', 'AWS_REGION', 'AWS_DEFAULT_REGION') ?? 'us-east-1',
+    accessKeyId: env.required(['AWS_ACCESS_KEY_ID'], 'set it to the access key of the bucket'),
+    secretAccessKey: env.required(
+      ['AWS_SECRET_ACCESS_KEY'],
+      'set it to the secret key that belongs to AWS_ACCESS_KEY_ID',
+    ),
+    sessionToken: env.text('AWS_SESSION_TOKEN'),
+    bucket: env.required(
+      ['S3_BUCKET', 'AWS_STORAGE_BUCKET_NAME'],
+      'set it to the bucket that gets checkpoints and weights',
+    ),
+    checksums,
+    keepCheckpoints,
+    fileUriRoot,
+  };
+}
+
+/** Scheme, host and port of an http(s) URL without user info, or null. */
+function httpOrigin(url: string): string | null {
+  const parsed = URL.parse(url);
+  if (parsed === null || !['http:', 'https:'].includes(parsed.protocol)) return null;
+  return parsed.username === '' && parsed.password === '' ? parsed.origin : null;
+}
+
+/** `BACKEND_API_URL`, `INTERNAL_API_TOKEN` and section `backend`. A bridge alone needs (and gets) no token. */
+export function readBackend({ root, env, roles, faults }: Sources): BackendConfig {
+  const section = root.section('backend');
+  const allowed = section.texts('allowedOrigins');
+  const timeoutMs = section.durationMs('timeout');
+  const progressIntervalMs = section.durationMs('progressInterval');
+  section.finish();
+  const url = env.required(['BACKEND_API_URL'], 'set it to the URL of the backend, e.g. https://api.example.com');
+  const origin = url === '' ? null : httpOrigin(url);
+  if (url !== '' && origin === null)
+    faults.push('BACKEND_API_URL must be an http(s) URL without user name, e.g. https://api.example.com.');
+  const allowedOrigins = origin === null ? [] : [origin];
+  for (const entry of allowed) {
+    const other = httpOrigin(entry);
+    if (other === null)
+      section.fault(
+        'allowedOrigins',
+        `holds ${JSON.stringify(entry)}: each entry must look like https://staging.example.com`,
+      );
+    else if (!allowedOrigins.includes(other)) allowedOrigins.push(other);
+  }
+  let token: string | null = null;
+  if (roles.has('control') || roles.has('pod')) {
+    token = env.required(
+      ['INTERNAL_API_TOKEN'],
+      `set it to the secret that the backend expects, at least ${MIN_TOKEN_LENGTH} characters`,
+    );
+    if (token !== '' && token.length < MIN_TOKEN_LENGTH) {
+      faults.push(
+        `INTERNAL_API_TOKEN has ${token.length} characters: use one of at least ${MIN_TOKEN_LENGTH}, e.g. from "openssl rand -hex 32".`,
+      );
+    }
+    if (/[^\x21-\x7e]/.test(token))
+      faults.push('INTERNAL_API_TOKEN holds spaces or characters that a header cannot carry: use letters and digits.');
+  }
+  return { allowedOrigins, token, timeoutMs, progressIntervalMs };
+}
+
+/** Section `training`. */
+export function readTraining({ root, faults }: Sources): TrainingDefaults {
+  const section = root.section('training');
+  const instancePrompt = section.text('instancePrompt');
+  const { values, faults: recipeFaults } = readTrainingConfig(section.raw('recipe') ?? {});
+  for (const fault of recipeFaults) faults.push(`${section.path}.recipe: ${fault}.`);
+  section.finish();
+  return { recipe: values, instancePrompt };
+}
+
+/** `BASE_MODEL`, `BRUSHWORK_*` and section `pod`; null without the role `pod`. */
+export function readPod({ root, env, roles, faults }: Sources): PodConfig | null {
+  const section = root.section('pod');
+  const fromFile = section.choice('device', ['auto', 'cpu', 'cuda']);
+  const cpuThreads = env.integer('BRUSHWORK_CPU_THREADS', 1, 1024) ?? section.integerOrNone('cpuThreads', 1, 1024);
+  const times = {
+    beatMs: section.durationMs('beat'),
+    heartbeatThrottleMs: section.durationMs('heartbeatThrottle'),
+    fenceMs: section.durationMs('fence'),
+    stallMs: section.durationMs('stall'),
+    loadStallMs: section.durationMs('loadStall'),
+    shutdownMs: section.durationMs('shutdown'),
+  };
+  section.finish();
+  if (!roles.has('pod')) return null;
+  const wanted = env.text('BRUSHWORK_DEVICE');
+  const device = wanted === null ? fromFile : (['auto', 'cpu', 'cuda'] as const).find((known) => known === wanted);
+  if (device === undefined) faults.push(`BRUSHWORK_DEVICE is ${JSON.stringify(wanted)}: set it to auto, cpu or cuda.`);
+  const baseModel = env.required(['BASE_MODEL'], 'set it to the directory of Stable Diffusion 1.5 in diffusers layout');
+  return {
+    baseModel,
+    workDirectory: path.resolve(env.text('BRUSHWORK_WORK_DIRECTORY') ?? path.join(os.tmpdir(), 'brushwork')),
+    device: device ?? 'auto',
+    cpuThreads,
+    cudaVisibleDevices: env.text('CUDA_VISIBLE_DEVICES'),
+    ...times,
+  };
+}
+
+/** Checks that need more than one section. */
+export function checkTogether(config: Config, faults: string[]): void {
+  const hold = config.limits.holdPod.heartbeatMs;
+  if (config.pod !== null && hold !== null) {
+    if (config.pod.fenceMs <= hold)
+      faults.push('pod.fence must be longer than activities.holdPod.heartbeat: a pod gives up after Temporal has.');
+    if (config.pod.beatMs * 3 > hold)
+      faults.push('pod.beat must be at most a third of activities.holdPod.heartbeat, or one lost beat costs the pod.');
+  }
+  if (config.limits.notify.startToCloseMs <= config.backend.timeoutMs) {
+    faults.push(
+      'activities.notify.startToClose must be longer than backend.timeout, or an answer in the last moment is lost.',
+    );
+  }
+}

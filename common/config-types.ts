@@ -1,0 +1,107 @@
+import type { ClientConnectConfig } from '@temporalio/envconfig';
+import type { PartialTrainingConfig } from './training-config.ts';
+import type { ActivityLimits, LimitName } from './types.ts';
+
+/** What a process can be; one process may be any mix. */
+export const ROLES = ['bridge', 'control', 'pod'] as const;
+
+/** See {@link ROLES}. */
+export type Role = (typeof ROLES)[number];
+
+/** How to reach Temporal. */
+export interface TemporalConfig {
+  address: string;
+  namespace: string;
+  /** For `Connection.connect` and `NativeConnection.connect`: address, TLS, API key, metadata. */
+  connection: Pick<ClientConnectConfig['connectionOptions'], 'address' | 'apiKey' | 'tls' | 'metadata'>;
+}
+
+/** How to reach RabbitMQ. */
+export interface RabbitMqConfig {
+  /** `amqp://` or `amqps://` with credentials: never log it. */
+  url: string;
+  /** Queue of job messages. */
+  queue: string;
+  /** Queue of messages that were refused. */
+  deadQueue: string;
+  /** Messages held unacknowledged at most. */
+  prefetch: number;
+}
+
+/** How to reach the bucket. */
+export interface StorageConfig {
+  /** S3-compatible endpoint, or null for AWS itself. */
+  endpoint: string | null;
+  region: string;
+  accessKeyId: string;
+  secretAccessKey: string;
+  sessionToken: string | null;
+  /** Bucket of checkpoints and weights. */
+  bucket: string;
+  checksums: 'when-required' | 'when-supported';
+  /** Newest checkpoints kept per job. */
+  keepCheckpoints: number;
+  /** Directory below which `file://` images may lie, or null: refused. */
+  fileUriRoot: string | null;
+}
+
+/** How to reach the backend. */
+export interface BackendConfig {
+  /** Origins that a message's `webhook_url` may have; the first is that of `BACKEND_API_URL`. */
+  allowedOrigins: string[];
+  /** At least 32 characters; null in a process that sends no webhooks. Never log it. */
+  token: string | null;
+  timeoutMs: number;
+  progressIntervalMs: number;
+}
+
+/** Defaults of the recipe. */
+export interface TrainingDefaults {
+  recipe: PartialTrainingConfig;
+  /** Caption of a picture without a text file, in a job without tags. */
+  instancePrompt: string;
+}
+
+/** What a pod needs. */
+export interface PodConfig {
+  /** Directory in diffusers layout. */
+  baseModel: string;
+  /** Scratch space for pictures and checkpoints. */
+  workDirectory: string;
+  device: 'auto' | 'cpu' | 'cuda';
+  /** Null: one per core. */
+  cpuThreads: number | null;
+  /** As given by `CUDA_VISIBLE_DEVICES`, or null. */
+  cudaVisibleDevices: string | null;
+  beatMs: number;
+  heartbeatThrottleMs: number;
+  fenceMs: number;
+  stallMs: number;
+  loadStallMs: number;
+  shutdownMs: number;
+}
+
+/** Everything that can be set. Sections that no role of this process needs are null. */
+export interface Config {
+  temporal: TemporalConfig;
+  queues: { control: string; pods: string };
+  searchAttributes: {
+    StyleId: 'Keyword';
+    TaskId: 'Keyword';
+    TrainPhase: 'Keyword';
+    TrainEpoch: 'Int';
+    TrainErrorCode: 'Keyword';
+    GpuHost: 'Keyword';
+  };
+  limits: Record<LimitName, ActivityLimits>;
+  workflow: { chunkEpochs: number; podLossBudget: number; applicationAttempts: number };
+  /** Role bridge. */
+  rabbitmq: RabbitMqConfig | null;
+  /** Roles control and pod. */
+  storage: StorageConfig | null;
+  backend: BackendConfig;
+  training: TrainingDefaults;
+  /** Role pod. */
+  pod: PodConfig | null;
+  logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
+}

@@ -1,0 +1,134 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
+import {
+  checkTogether,
+  readActivities,
+  readBackend,
+  readPod,
+  readRabbitMq,
+  readStorage,
+  readTemporal,
+  readTraining,
+} from './config-sections.ts';
+import type { Sources } from './config-sections.ts';
+import { ConfigError, Environment, Section, overlay } from './config-source.ts';
+import type { Config, Role } from './config-types.ts';
+import { ROLES } from './config-types.ts';
+import type { WorkflowSettings } from './types.ts';
+
+export { ConfigError } from './config-source.ts';
+export type * from './config-types.ts';
+
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace'] as const;
+const DEFAULTS_FILE = fileURLToPath(new URL('../temporal.yaml', import.meta.url));
+
+/** Where the configuration comes from; every part has a default. */
+export interface LoadConfigOptions {
+  /** YAML file laid over the defaults in `temporal.yaml`; default: what `BRUSHWORK_CONFIG` names, else none. */
+  file?: string;
+  /** Default: the environment of this process. */
+  env?: NodeJS.ProcessEnv;
+  /** Roles of this process: only what they need is demanded. Default: all. */
+  roles?: readonly Role[];
+}
+
+function readYaml(file: string, faults: string[]): unknown {
+  try {
+    return parse(readFileSync(file, 'utf8'), { prettyErrors: true });
+  } catch (error) {
+    faults.push(`${file} can't be used: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`);
+    return null;
+  }
+}
+
+/**
+ * Reads `temporal.yaml`, an optional file over it, and the environment, which wins.
+ *
+ * @param options - see {@link LoadConfigOptions}
+ * @throws ConfigError listing every fault at once
+ */
+export function loadConfig(options: LoadConfigOptions = {}): Config {
+  const values = options.env ?? process.env;
+  const roles = new Set<Role>(options.roles ?? ROLES);
+  const faults: string[] = [];
+  const env = new Environment(values, faults);
+  const defaults = readYaml(DEFAULTS_FILE, faults);
+  const file = options.file ?? env.text('BRUSHWORK_CONFIG');
+  const document = file === null ? defaults : overlay(defaults, readYaml(path.resolve(file), faults));
+  // A file that can't be read is the only fault worth telling: all others would follow from it.
+  if (faults.length > 0) throw new ConfigError(faults);
+
+  const root = new Section(path.basename(file ?? DEFAULTS_FILE), document, faults);
+  const sources: Sources = { root, env, values, roles, faults };
+  const temporal = readTemporal(sources);
+  const queues = root.section('queues');
+  const workflow = root.section('workflow');
+  const level = env.text('LOG_LEVEL') ?? 'info';
+  const logLevel = LOG_LEVELS.find((known) => known === level.toLowerCase());
+  if (logLevel === undefined)
+    faults.push(`LOG_LEVEL is ${JSON.stringify(level)}: set it to one of ${LOG_LEVELS.join(', ')}.`);
+  const config: Config = {
+    temporal,
+    queues: { control: queues.text('control'), pods: queues.text('pods') },
+    searchAttributes: readSearchAttributes(root.section('searchAttributes')),
+    limits: readActivities(sources),
+    workflow: {
+      chunkEpochs: workflow.integer('chunkEpochs', 1, 1000),
+      podLossBudget: workflow.integer('podLossBudget', 1, 1000),
+      applicationAttempts: workflow.integer('applicationAttempts', 1, 100),
+    },
+    rabbitmq: readRabbitMq(sources),
+    storage: readStorage(sources),
+    backend: readBackend(sources),
+    training: readTraining(sources),
+    pod: readPod(sources),
+    logLevel: logLevel ?? 'info',
+  };
+  queues.finish();
+  workflow.finish();
+  root.finish();
+  if (faults.length === 0) checkTogether(config, faults);
+  if (faults.length > 0) throw new ConfigError(faults);
+  return config;
+}
+
+function readSearchAttributes(section: Section): Config['searchAttributes'] {
+  const attributes = {
+    StyleId: section.choice('StyleId', ['Keyword']),
+    TaskId: section.choice('TaskId', ['Keyword']),
+    TrainPhase: section.choice('TrainPhase', ['Keyword']),
+    TrainEpoch: section.choice('TrainEpoch', ['Int']),
+    TrainErrorCode: section.choice('TrainErrorCode', ['Keyword']),
+    GpuHost: section.choice('GpuHost', ['Keyword']),
+  };
+  section.finish();
+  return attributes;
+}
+
+/**
+ * The part of the configuration that travels with a job, since workflow code can't read any.
+ *
+ * @param config - the bridge's configuration
+ * @param searchAttributes - whether the namespace knows our search attributes
+ */
+export function workflowSettings(config: Config, searchAttributes: boolean): WorkflowSettings {
+  return { podsQueue: config.queues.pods, ...config.workflow, searchAttributes, limits: config.limits };
+}
+
+/**
+ * A section that depends on the roles of this process.
+ *
+ * @param config - what {@link loadConfig} returned
+ * @param name - the section
+ * @throws ConfigError when the process was started without a role that reads it
+ */
+export function requireSection<Name extends 'rabbitmq' | 'storage' | 'pod'>(
+  config: Config,
+  name: Name,
+): NonNullable<Config[Name]> {
+  const section: Config[Name] = config[name];
+  if (section === null) throw new ConfigError([`${name} is not configured for the roles of this process.`]);
+  return section;
+}

@@ -4,6 +4,13 @@ export interface ObjectLocation {
   key: string;
 }
 
+/** Where an image or a caption is fetched from. */
+export type ImageLocation =
+  | ({ kind: 'object' } & ObjectLocation)
+  /** Fetched as it is, with no credentials of ours: presigned and public URLs. */
+  | { kind: 'url'; url: string }
+  | { kind: 'file'; file: string };
+
 /** What was moved, as counted and hashed on the way. */
 export interface TransferResult {
   sizeBytes: number;
@@ -35,8 +42,13 @@ export interface ObjectStore {
    * @returns size and hash, or null when there is no such object
    */
   downloadFile(location: ObjectLocation, file: string, options: StoreReadOptions): Promise<TransferResult | null>;
-  /** Fetches a public or presigned HTTPS URL (no redirects, public addresses only) into a file; null: it does not exist. */
-  downloadUrl(url: string, file: string, options: StoreReadOptions): Promise<TransferResult | null>;
+  /**
+   * The same for any place that an image can be: an object, an HTTPS URL (no redirects, public addresses only), or a
+   * local file below the allowed directory.
+   *
+   * @returns size and hash, or null when there is nothing
+   */
+  downloadImage(location: ImageLocation, file: string, options: StoreReadOptions): Promise<TransferResult | null>;
   /** Reads a small object; null: it does not exist. */
   getBytes(location: ObjectLocation, options: StoreReadOptions): Promise<Buffer | null>;
   /** Streams a file to an object, replacing it. */

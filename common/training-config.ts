@@ -175,6 +175,19 @@ export function defaultEpochs(imageCount: number): number {
 }
 
 /**
+ * The message's training parameters, in the words of a configuration file.
+ *
+ * @param parameters - as the bridge read them
+ */
+export function requestedTrainingConfig(parameters: RequestedParameters): Record<string, number> {
+  const requested: Record<string, number> = {};
+  if (parameters.epochs !== null) requested['epochs'] = parameters.epochs;
+  if (parameters.learningRate !== null) requested['learning_rate'] = parameters.learningRate;
+  if (parameters.batchSize !== null) requested['batch_size'] = parameters.batchSize;
+  return requested;
+}
+
+/**
  * The complete configuration of a run: the message's parameters win over the configured defaults, these over the table's.
  *
  * @param parameters - what the job message set
@@ -187,16 +200,16 @@ export function trainingConfigFor(
   defaults: PartialTrainingConfig,
   context: TrainingConfigContext,
 ): TrainingConfig {
-  const requested: Record<string, unknown> = {};
-  if (parameters.epochs !== null) requested['epochs'] = parameters.epochs;
-  if (parameters.learningRate !== null) requested['learning_rate'] = parameters.learningRate;
-  if (parameters.batchSize !== null) requested['batch_size'] = parameters.batchSize;
   const table: Record<string, unknown> = {};
   for (const key of Object.values(TRAINING_CONFIG_KEYS)) table[key.field] = key.default;
   table['epochs'] = defaultEpochs(context.imageCount);
   table['mixedPrecision'] = context.mixedPrecisionDefault;
   // Every field of TrainingConfig has a row in the table, so the spread is complete.
-  return { ...(table as unknown as TrainingConfig), ...defaults, ...parseTrainingConfig(requested, 'The job message') };
+  return {
+    ...(table as unknown as TrainingConfig),
+    ...defaults,
+    ...parseTrainingConfig(requestedTrainingConfig(parameters), 'The job message'),
+  };
 }
 
 /**

@@ -1,4 +1,4 @@
-// A test runner in a page: TEST(name) { ... } blocks with EXPECT... lines; the first failed one ends its block.
+// A test runner in a page: TEST(name) { ... } blocks with CHECK... lines; the first failed one ends its block.
 #pragma once
 
 #include <cmath>
@@ -73,10 +73,11 @@ inline int run_all() {
   static void test_##name();                                                                       \
   [[maybe_unused]] static const int added_##name = brushwork::test::add_case(#name, &test_##name); \
   static void test_##name()
-#define EXPECT(condition) ((condition) ? void() : brushwork::test::fail(__FILE__, __LINE__, "expected " #condition))
-#define EXPECT_AT_MOST(value, limit) \
+#undef CHECK  // libtorch logs under that name
+#define CHECK(condition) ((condition) ? void() : brushwork::test::fail(__FILE__, __LINE__, "expected " #condition))
+#define CHECK_AT_MOST(value, limit) \
   brushwork::test::expect_at_most(value, limit, #value " <= " #limit, __FILE__, __LINE__)
-#define EXPECT_ERROR(statement, code, part) \
+#define CHECK_ERROR(statement, code, part) \
   brushwork::test::expect_error([&] { statement; }, code, part, __FILE__, __LINE__)
 #define TEST_MAIN() \
   int main() { return brushwork::test::run_all(); }

@@ -19,6 +19,14 @@ struct LoraTarget {
   int64_t out_features;
 };
 
+// Which modules of a UNet get a LoRA, and which lie side by side in the flat tensor so that a forward pass can use them
+// as one batch of matrices.
+struct LoraLayout {
+  std::vector<LoraTarget> targets;             // sorted by name (code point)
+  std::vector<std::vector<int64_t>> a_groups;  // a partition of the targets' indices; one in_features per group
+  std::vector<std::vector<int64_t>> b_groups;  // another one; one out_features per group
+};
+
 struct LoraConfig {
   int64_t rank;
   double alpha;
@@ -32,17 +40,18 @@ struct LoraConfig {
 // the contract: go through `a(i)` and `b(i)`, or treat the flat tensor as a whole.
 class LoraParameters {
  public:
-  // Parameters of `targets` on `device`, all zero. Throws INVALID_REQUEST for a rank < 1, a dropout outside [0, 1), an
-  // alpha that is not positive and finite, or no targets.
-  LoraParameters(std::vector<LoraTarget> targets, const LoraConfig& config, torch::Device device);
+  // Parameters for `layout` (`UNet::lora_layout()`) on `device`, all zero. Throws INVALID_REQUEST for a rank < 1, a
+  // dropout outside [0, 1), an alpha that is not positive and finite, or no targets.
+  LoraParameters(const LoraLayout& layout, const LoraConfig& config, torch::Device device);
 
   // The recipe's initial values: A ~ uniform(-1/sqrt(in), 1/sqrt(in)) drawn on the CPU as (rank, in) float32 from
   // `generator_of(ordinal)`, B = 0. Gradients become zero.
   void initialize(const std::function<torch::Generator(int64_t ordinal)>& generator_of);
 
   const LoraConfig& config() const { return config_; }
-  const std::vector<LoraTarget>& targets() const { return targets_; }
-  int64_t module_count() const { return static_cast<int64_t>(targets_.size()); }
+  const LoraLayout& layout() const { return layout_; }
+  const std::vector<LoraTarget>& targets() const { return layout_.targets; }
+  int64_t module_count() const { return static_cast<int64_t>(layout_.targets.size()); }
   int64_t parameter_count() const { return values_.numel(); }
 
   // (P,) float32 leaf that requires grad; update it in place under NoGradGuard.
@@ -61,7 +70,7 @@ class LoraParameters {
 
  private:
   LoraConfig config_;
-  std::vector<LoraTarget> targets_;
+  LoraLayout layout_;
   std::vector<int64_t> a_offsets_;
   std::vector<int64_t> b_offsets_;
   torch::Tensor values_;

@@ -19,9 +19,9 @@ class LoraStep {
            std::optional<torch::Generator> dropout_generator = std::nullopt);
 
   double scale() const { return scale_; }
-  // A (rank, in) and B (out, rank) of module `i` in the compute type, with autograd.
-  const torch::Tensor& a(int64_t i) const { return a_[static_cast<size_t>(i)]; }
-  const torch::Tensor& b(int64_t i) const { return b_[static_cast<size_t>(i)]; }
+  // The stacked A (n, rank, in) or B (n, out, rank) of one group of the layout, in the compute type, with autograd.
+  const torch::Tensor& a_group(int64_t group) const { return a_groups_[static_cast<size_t>(group)]; }
+  const torch::Tensor& b_group(int64_t group) const { return b_groups_[static_cast<size_t>(group)]; }
 
   // `count` independent dropouts of `x`, stacked in front: (count, *x.shape), each kept value scaled by 1 / (1 - p).
   // One draw for all of them; draws follow the order of the calls. Without dropout: `x` expanded, no copy.
@@ -31,8 +31,8 @@ class LoraStep {
   double scale_;
   double keep_probability_;
   std::optional<torch::Generator> dropout_generator_;
-  std::vector<torch::Tensor> a_;
-  std::vector<torch::Tensor> b_;
+  std::vector<torch::Tensor> a_groups_;
+  std::vector<torch::Tensor> b_groups_;
 };
 
 }  // namespace brushwork

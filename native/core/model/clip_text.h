@@ -29,8 +29,9 @@ struct ClipTextConfig {
 
 class ClipText {
  public:
-  // Takes every weight from `weights` in `dtype` on `device`. Throws MODEL_LOAD_FAILED for missing or ill-shaped keys.
-  ClipText(const ClipTextConfig& config, Weights& weights, torch::Device device, torch::Dtype dtype);
+  // Takes every weight from `weights`, with their device and type. Throws MODEL_LOAD_FAILED for missing or ill-shaped
+  // keys.
+  ClipText(const ClipTextConfig& config, const Weights& weights);
   ~ClipText();
   ClipText(ClipText&&) noexcept;
 

@@ -51,8 +51,9 @@ struct TextKeysValues {
 
 class UNet {
  public:
-  // Takes every weight from `weights` in `dtype` on `device`. Throws MODEL_LOAD_FAILED for missing or ill-shaped keys.
-  UNet(const UNetConfig& config, Weights& weights, torch::Device device, torch::Dtype dtype);
+  // Takes every weight from `weights`, with their device and type. Throws MODEL_LOAD_FAILED for missing or ill-shaped
+  // keys.
+  UNet(const UNetConfig& config, const Weights& weights);
   ~UNet();
   UNet(UNet&&) noexcept;
 
@@ -61,8 +62,8 @@ class UNet {
   torch::Dtype dtype() const;
   // Parameters of the frozen model.
   int64_t parameter_count() const;
-  // The modules that get a LoRA, sorted by name (code point): to_q, to_k, to_v and to_out.0 of every attention.
-  const std::vector<LoraTarget>& lora_targets() const;
+  // The modules that get a LoRA: to_q, to_k, to_v and to_out.0 of every attention.
+  const LoraLayout& lora_layout() const;
 
   // Multiplies text states (B, S, D), any float dtype, with all frozen key and value weights.
   TextKeysValues prepare_text(const torch::Tensor& states) const;

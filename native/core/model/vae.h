@@ -38,8 +38,9 @@ struct LatentPosterior {
 
 class Vae {
  public:
-  // Takes every weight from `weights` in `dtype` on `device`. Throws MODEL_LOAD_FAILED for missing or ill-shaped keys.
-  Vae(const VaeConfig& config, Weights& weights, torch::Device device, torch::Dtype dtype);
+  // Takes every weight from `weights`, with their device and type. Throws MODEL_LOAD_FAILED for missing or ill-shaped
+  // keys.
+  Vae(const VaeConfig& config, const Weights& weights);
   ~Vae();
   Vae(Vae&&) noexcept;
 

@@ -1,0 +1,113 @@
+import { ApplicationFailure } from '@temporalio/activity';
+import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
+import type { CheckpointRef, NotifyInput, TrainEpochChunkInput, TrainingConfig } from '../../../common/types.ts';
+
+type ActivityName = keyof PodActivities | keyof ControlActivities;
+type Hook = (pod: string, input: unknown) => Promise<void> | void;
+
+/** Training of the fake pods: 30 epochs, so three chunks. */
+export const CONFIG: TrainingConfig = {
+  seed: 1,
+  rank: 4,
+  alpha: 8,
+  dropout: 0,
+  learningRate: 1e-4,
+  weightDecay: 0.01,
+  epochs: 30,
+  batchSize: 1,
+  gradientAccumulation: 1,
+  maxGradNorm: 1,
+  mixedPrecision: 'no',
+  resolutionPx: 64,
+};
+
+/** Everything outside the workflow, as a test wants it: what happened, what the bucket holds, what goes wrong. */
+export class World {
+  /** `name@pod what` at the start of each pod activity, `name@pod what done` at its end, `name what` for the others. */
+  readonly log: string[] = [];
+  readonly notices: NotifyInput[] = [];
+  readonly manifests = new Map<number, CheckpointRef & { losses: number[] }>();
+  readonly #hooks = new Map<ActivityName, Hook>();
+  readonly #over = Promise.withResolvers<never>();
+
+  constructor() {
+    this.#over.promise.catch(() => undefined);
+  }
+
+  /** Runs `hook` at the start of each call of an activity: it may wait or throw. */
+  when(name: ActivityName, hook: Hook): void {
+    this.#hooks.set(name, hook);
+  }
+
+  /** Lets everything that hangs fail: no fake outlives its test. */
+  end(): void {
+    this.#over.reject(new Error('The test is over.'));
+  }
+
+  /** Never resolves while the test runs. */
+  hang(): Promise<never> {
+    return this.#over.promise;
+  }
+
+  async enter(name: ActivityName, pod: string, input: unknown, what: string): Promise<void> {
+    this.log.push(pod === '' ? `${name} ${what}` : `${name}@${pod} ${what}`);
+    await this.#hooks.get(name)?.(pod, input);
+  }
+
+  control(): ControlActivities {
+    return {
+      findResumePoint: async (input) => {
+        await this.enter('findResumePoint', '', input, input.excludedManifestKeys.join());
+        const found = [...this.manifests.values()]
+          .filter(({ manifestKey }) => !input.excludedManifestKeys.includes(manifestKey))
+          .sort((a, b) => b.epoch - a.epoch);
+        const checkpoints = found.map(({ losses: _, ...ref }) => ref);
+        return { checkpoint: checkpoints[0] ?? null, checkpoints, epochLosses: found[0]?.losses ?? [] };
+      },
+      promote: async (input) => {
+        await this.enter('promote', '', input, input.stagingPrefix);
+        return { modelUri: `s3://models/style_${input.styleId}/lora_weights.safetensors` };
+      },
+      notify: async (input) => {
+        await this.enter('notify', '', input, input.kind);
+        this.notices.push(input);
+      },
+    };
+  }
+
+  /** Final notices in the order in which the backend got them. */
+  finalNotices(): NotifyInput[] {
+    return this.notices.filter(({ kind }) => kind !== 'progress');
+  }
+
+  loggedOf(name: ActivityName): string[] {
+    return this.log.filter((line) => line.startsWith(`${name}@`) || line.startsWith(`${name} `));
+  }
+}
+
+/** Makes a failure as `toApplicationFailure` does. */
+export function failure(code: string, retryable: boolean): ApplicationFailure {
+  return ApplicationFailure.create({ message: `${code} happened.`, type: code, nonRetryable: !retryable });
+}
+
+/** Waits until `done` says so. */
+export async function until(done: () => boolean | Promise<boolean>, what: string, timeoutMs = 10_000): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!(await done())) {
+    if (Date.now() > deadline) throw new Error(`Waited ${timeoutMs} ms in vain: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** What a pod answers to a chunk. */
+export function chunkResult(input: TrainEpochChunkInput) {
+  const epochs = input.untilEpoch - input.fromEpoch;
+  return {
+    epochsRun: input.untilEpoch,
+    stepsRun: input.untilEpoch * 12,
+    loss: 0.1,
+    epochLosses: Array.from({ length: epochs }, (_, i) => 1 / (1 + input.fromEpoch + i)),
+    checkpointFile: `/pod/epoch-${input.untilEpoch}.safetensors`,
+    meanStepMs: 1,
+  };
+}

@@ -1,0 +1,98 @@
+import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow';
+import type { ActivityOptions } from '@temporalio/workflow';
+import type { ControlActivities, PodActivities } from '../activities/index.ts';
+import type { ActivityLimits, WorkflowSettings } from '../common/types.ts';
+
+function optionsOf(limits: ActivityLimits): ActivityOptions {
+  const { retry } = limits;
+  return {
+    startToCloseTimeout: limits.startToCloseMs,
+    ...(limits.heartbeatMs !== null && { heartbeatTimeout: limits.heartbeatMs }),
+    ...(limits.scheduleToStartMs !== null && { scheduleToStartTimeout: limits.scheduleToStartMs }),
+    ...(limits.scheduleToCloseMs !== null && { scheduleToCloseTimeout: limits.scheduleToCloseMs }),
+    retry: {
+      initialInterval: retry.initialIntervalMs,
+      backoffCoefficient: retry.backoffCoefficient,
+      maximumInterval: retry.maximumIntervalMs,
+      ...(retry.maximumAttempts !== null && { maximumAttempts: retry.maximumAttempts }),
+    },
+  };
+}
+
+/** Options of one call that are not in the configuration. */
+export interface CallExtras {
+  /** Short line for the Web UI, at most 200 bytes. */
+  summary: string;
+}
+
+/** Option groups of all activities, and the activities themselves bound to them. */
+export interface Calls {
+  holdPod: (extras: CallExtras, ...args: Parameters<PodActivities['holdPod']>) => Promise<void>;
+  /** The activities that need the disk and the GPU of the pod behind `queue`. */
+  onPod: (queue: string) => OnPod;
+  findResumePoint: ControlActivities['findResumePoint'];
+  promote: ControlActivities['promote'];
+  /** @param scheduleToCloseMs - how long Temporal tries by itself */
+  notify: (scheduleToCloseMs: number, ...args: Parameters<ControlActivities['notify']>) => Promise<void>;
+  notifyProgress: ControlActivities['notify'];
+}
+
+/** Activities on a pod's private queue. */
+export type OnPod = {
+  [Name in 'download' | 'trainEpochChunk' | 'checkpoint' | 'upload']: (
+    extras: CallExtras,
+    ...args: Parameters<PodActivities[Name]>
+  ) => ReturnType<PodActivities[Name]>;
+};
+
+/**
+ * Binds the activities to their time limits, which come with the job.
+ *
+ * @param settings - from the workflow's input
+ */
+export function bindActivities(settings: WorkflowSettings): Calls {
+  const { limits } = settings;
+  // Activities of the control workers are short and send no heartbeats: a cancel could not reach them anyway.
+  const controlOptions = (name: 'findResumePoint' | 'promote' | 'notify' | 'notifyProgress'): ActivityOptions => ({
+    ...optionsOf(limits[name]),
+    cancellationType: ActivityCancellationType.TRY_CANCEL,
+  });
+  const control = (name: Parameters<typeof controlOptions>[0]) =>
+    proxyActivities<ControlActivities>(controlOptions(name));
+  // Releasing a pod must not wait for it: it may be dead.
+  const holdOptions: ActivityOptions = {
+    ...optionsOf(limits.holdPod),
+    taskQueue: settings.podsQueue,
+    cancellationType: ActivityCancellationType.TRY_CANCEL,
+  };
+  const pods = proxyActivities<PodActivities>(holdOptions);
+  return {
+    holdPod: (extras, ...args) => pods.holdPod.executeWithOptions({ ...holdOptions, ...extras }, args),
+    onPod: (queue) => {
+      // A cancelled job ends only after the pod has confirmed that the GPU is idle; a dead pod is never waited for,
+      // because whatever runs on it is raced against its hold.
+      const call = (name: 'download' | 'trainEpochChunk' | 'checkpoint' | 'upload', extras: CallExtras) => ({
+        ...optionsOf(limits[name]),
+        taskQueue: queue,
+        cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        ...extras,
+      });
+      const pod = proxyActivities<PodActivities>({ ...optionsOf(limits.download), taskQueue: queue });
+      return {
+        download: (extras, ...args) => pod.download.executeWithOptions(call('download', extras), args),
+        trainEpochChunk: (extras, ...args) =>
+          pod.trainEpochChunk.executeWithOptions(call('trainEpochChunk', extras), args),
+        checkpoint: (extras, ...args) => pod.checkpoint.executeWithOptions(call('checkpoint', extras), args),
+        upload: (extras, ...args) => pod.upload.executeWithOptions(call('upload', extras), args),
+      };
+    },
+    findResumePoint: control('findResumePoint').findResumePoint,
+    promote: control('promote').promote,
+    notify: (scheduleToCloseMs, ...args) =>
+      control('notify').notify.executeWithOptions(
+        { ...controlOptions('notify'), scheduleToCloseTimeout: scheduleToCloseMs },
+        args,
+      ),
+    notifyProgress: control('notifyProgress').notify,
+  };
+}

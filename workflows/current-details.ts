@@ -1,0 +1,44 @@
+import type { TrainPhase, TrainStatus } from '../common/types.ts';
+
+const DOING: Record<TrainPhase, string> = {
+  queued: 'Queued',
+  'waiting-for-pod': 'Waiting for a pod',
+  preparing: 'Preparing pictures and model',
+  training: 'Training',
+  publishing: 'Publishing the weights',
+  notifying: 'Telling the backend',
+  paused: 'Paused',
+  'awaiting-operator': '**Waiting for an operator**',
+  done: 'Done',
+  failed: 'Failed',
+  cancelled: 'Cancelled',
+};
+
+function row(name: string, value: string): string {
+  return `| ${name} | ${value.replaceAll('|', '\\|').replaceAll('\n', ' ')} |`;
+}
+
+/**
+ * The job at a glance, as Markdown for the Web UI.
+ *
+ * @param status - where the job stands
+ */
+export function currentDetails(status: TrainStatus): string {
+  const { phase, reason, epoch, totalEpochs, loss, host, gpu, lastCheckpoint, podLosses, lastError } = status;
+  const lines = [
+    `### Style ${status.styleId}: ${DOING[phase]}`,
+    ...(reason === null ? [] : ['', reason]),
+    '',
+    '| | |',
+    '| --- | --- |',
+    row('Phase', phase),
+    row('Epoch', totalEpochs === null ? String(epoch) : `${epoch} of ${totalEpochs}`),
+    row('Loss', loss === null ? 'none yet' : loss.toPrecision(4)),
+    row('Pod', host === null ? 'none' : `${host} (${gpu ?? 'cpu'})`),
+    row('Last checkpoint', lastCheckpoint === null ? 'none yet' : `epoch ${lastCheckpoint.epoch}`),
+    row('Pods lost', String(podLosses)),
+    row('Task', status.taskId),
+  ];
+  if (lastError !== null) lines.push(row('Last error', `${lastError.code}: ${lastError.message}`));
+  return lines.join('\n');
+}

@@ -1,0 +1,1 @@
+export { trainStyle } from './train-style.ts';

@@ -1,0 +1,135 @@
+import { setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
+import type { SearchAttributeUpdatePair } from '@temporalio/common';
+import type { CheckpointRef, FindResumePointResult, PodHeld, TrainPhase, TrainStatus } from '../common/types.ts';
+import { currentDetails } from './current-details.ts';
+import type { JobFailure } from './failures.ts';
+import { checkpointsQuery, lossCurveQuery, statusQuery } from './messages.ts';
+import { gpuHostKey, trainEpochKey, trainErrorCodeKey, trainPhaseKey } from './search-attributes.ts';
+
+/** As many checkpoints as the bucket keeps. */
+const KEPT_CHECKPOINTS = 2;
+
+/** What a {@link JobView} needs to know of the job. */
+export interface JobViewOptions {
+  styleId: number;
+  taskId: string;
+  /** False where the namespace does not know our search attributes. */
+  searchAttributes: boolean;
+  /** Called after the phase has changed. */
+  onPhase: (status: Readonly<TrainStatus>) => void;
+}
+
+/** Everything that people see of a job: queries, search attributes and the details in the Web UI. */
+export class JobView {
+  readonly #options: JobViewOptions;
+  readonly #status: TrainStatus;
+  #checkpoints: CheckpointRef[] = [];
+  #epochLosses: number[] = [];
+  readonly #shown = new Map<string, string | number | null>();
+
+  constructor(options: JobViewOptions) {
+    this.#options = options;
+    this.#status = {
+      phase: 'queued',
+      reason: null,
+      styleId: options.styleId,
+      taskId: options.taskId,
+      epoch: 0,
+      totalEpochs: null,
+      loss: null,
+      host: null,
+      gpu: null,
+      lastCheckpoint: null,
+      podLosses: 0,
+      lastError: null,
+    };
+    setHandler(statusQuery, () => this.#status);
+    setHandler(checkpointsQuery, () => this.#checkpoints);
+    setHandler(lossCurveQuery, () => this.#epochLosses);
+  }
+
+  /** Where the job stands now. */
+  get status(): Readonly<TrainStatus> {
+    return this.#status;
+  }
+
+  /** Mean loss of each epoch, oldest first. */
+  get epochLosses(): readonly number[] {
+    return this.#epochLosses;
+  }
+
+  /** Moves on to a phase, or tells why the job is (still) in it. */
+  enter(phase: TrainPhase, reason: string | null): void {
+    const changed = phase !== this.#status.phase;
+    this.#status.phase = phase;
+    this.#status.reason = reason;
+    this.#show();
+    if (changed) this.#options.onPhase(this.#status);
+  }
+
+  /** Shows the pod that the job holds, or null when it was given back or lost. */
+  holdsPod(pod: PodHeld | null): void {
+    this.#status.host = pod?.host ?? null;
+    this.#status.gpu = pod?.gpu ?? null;
+    this.#show();
+  }
+
+  /** Goes back to what the bucket holds: training behind it is gone. */
+  resumesFrom(found: FindResumePointResult): void {
+    this.#checkpoints = [...found.checkpoints];
+    this.#epochLosses = [...found.epochLosses];
+    this.#status.lastCheckpoint = found.checkpoint;
+    this.#status.epoch = found.checkpoint?.epoch ?? 0;
+    this.#status.loss = found.epochLosses.at(-1) ?? null;
+    this.#show();
+  }
+
+  /** Shows how many epochs the job will have. */
+  willTrain(totalEpochs: number): void {
+    this.#status.totalEpochs = totalEpochs;
+    this.#show();
+  }
+
+  /** Adds trained epochs. */
+  trained(epochsRun: number, epochLosses: readonly number[]): void {
+    this.#epochLosses.push(...epochLosses);
+    this.#status.epoch = epochsRun;
+    this.#status.loss = this.#epochLosses.at(-1) ?? null;
+    this.#show();
+  }
+
+  /** Adds a committed checkpoint. */
+  committed(checkpoint: CheckpointRef): void {
+    this.#checkpoints = [checkpoint, ...this.#checkpoints].slice(0, KEPT_CHECKPOINTS);
+    this.#status.lastCheckpoint = checkpoint;
+    this.#show();
+  }
+
+  /** Counts a pod that vanished or left. */
+  lostPod(): void {
+    this.#status.podLosses += 1;
+  }
+
+  /** Shows an error, or null when it is overcome. */
+  failedWith(failure: JobFailure | null): void {
+    this.#status.lastError = failure === null ? null : { code: failure.code, message: failure.message };
+    this.#show();
+  }
+
+  #show(): void {
+    setCurrentDetails(currentDetails(this.#status));
+    if (!this.#options.searchAttributes) return;
+    const { phase, epoch, host, lastError } = this.#status;
+    const pairs: SearchAttributeUpdatePair[] = [
+      { key: trainPhaseKey, value: phase },
+      { key: trainEpochKey, value: epoch },
+      { key: gpuHostKey, value: host },
+      { key: trainErrorCodeKey, value: lastError?.code ?? null },
+    ];
+    // Each upsert is an event in the history: only what changed is written.
+    const changed = pairs.filter(({ key, value }) => (this.#shown.get(key.name) ?? null) !== value);
+    if (changed.length === 0) return;
+    for (const { key, value } of changed) this.#shown.set(key.name, value as string | number | null);
+    upsertSearchAttributes(changed);
+  }
+}

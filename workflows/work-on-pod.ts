@@ -1,0 +1,247 @@
+import { ApplicationFailure, CancelledFailure, CancellationScope, sleep } from '@temporalio/workflow';
+import type { ErrorCode } from '../common/errors.ts';
+import type { CheckpointRef, DownloadResult, PodHeld, TrainStyleInput, UploadResult } from '../common/types.ts';
+import type { Budgets } from './budgets.ts';
+import { suspectsPod } from './budgets.ts';
+import type { Calls, OnPod } from './calls.ts';
+import { BudgetSpentError, PauseRequestedError, jobFailureOf } from './failures.ts';
+import type { JobView } from './job-view.ts';
+
+/** What the work on a pod needs from the job. */
+export interface PodWorkContext {
+  input: TrainStyleInput;
+  calls: Calls;
+  view: JobView;
+  budgets: Budgets;
+  paused: () => boolean;
+  /** Learns how long a step takes. */
+  measured: (progress: { meanStepMs: number; stepsPerEpoch: number }) => void;
+  /** Manifests that turned out damaged, over all pods. */
+  damagedManifestKeys: string[];
+}
+
+/** Trained and staged: what `promote` and the complete notice need. */
+export interface StagedWeights {
+  upload: UploadResult;
+  loss: number;
+  epochs: number;
+  rank: number;
+  alpha: number;
+}
+
+/** Where training stands on this pod. */
+interface Position {
+  epoch: number;
+  step: number;
+  checkpointFile: string | null;
+}
+
+function fileOf({ checkpointFile, epoch }: Position): string {
+  if (checkpointFile !== null) return checkpointFile;
+  throw ApplicationFailure.nonRetryable(`No checkpoint file at epoch ${epoch}. Please report this.`, 'INTERNAL');
+}
+
+/** Rejects when `promise` does, but never resolves: to be raced against. */
+function onlyFailureOf(promise: Promise<unknown>): Promise<never> {
+  return promise.then(() => new Promise<never>(() => undefined));
+}
+
+/** One job on one pod: from the newest checkpoint in the bucket to weights in the staging area. */
+export class PodWork {
+  readonly #context: PodWorkContext;
+  readonly #pod: PodHeld;
+  readonly #onPod: OnPod;
+  readonly #ids: { styleId: number; taskId: string; holdId: string };
+  readonly #running: Promise<unknown>[] = [];
+
+  constructor(context: PodWorkContext, pod: PodHeld) {
+    this.#context = context;
+    this.#pod = pod;
+    this.#onPod = context.calls.onPod(pod.queue);
+    const { styleId, taskId } = context.input;
+    this.#ids = { styleId, taskId, holdId: pod.holdId };
+  }
+
+  /**
+   * @returns the staged weights
+   * @throws PauseRequestedError at the next committed checkpoint after an operator asked for a pause
+   */
+  async run(): Promise<StagedWeights> {
+    const scope = new CancellationScope({ cancellable: true });
+    try {
+      return await scope.run(() => this.#train());
+    } finally {
+      // The pod is given back only when nothing runs on it any more.
+      scope.cancel();
+      await Promise.allSettled(this.#running);
+    }
+  }
+
+  async #train(): Promise<StagedWeights> {
+    const { view, input } = this.#context;
+    view.holdsPod(this.#pod);
+    view.enter('preparing', `Downloading ${input.images.length} pictures to ${this.#pod.host}.`);
+    const { resumeFrom, data } = await this.#prepare();
+    const { config } = data;
+    view.willTrain(config.epochs);
+    this.#leaveIfPaused();
+
+    let position: Position = {
+      epoch: resumeFrom?.epoch ?? 0,
+      step: resumeFrom?.step ?? 0,
+      checkpointFile: data.checkpointFile,
+    };
+    let commit: Promise<void> = Promise.resolve();
+    while (position.epoch < config.epochs) {
+      view.enter('training', null);
+      // A commit that fails for good ends the training beside it at once.
+      position = await Promise.race([this.#trainChunk(data, position), onlyFailureOf(commit)]);
+      // Chunk n+2 never starts before checkpoint n is in the bucket.
+      await commit;
+      commit = this.#commit(data, position);
+      commit.catch(() => undefined);
+      if (this.#context.paused()) await commit;
+      this.#leaveIfPaused();
+    }
+    await commit;
+    view.enter('publishing', 'Uploading the weights in all formats.');
+    const upload = await this.#retrying(() =>
+      this.#onPod.upload(
+        { summary: `weights from ${this.#pod.host}` },
+        {
+          ...this.#ids,
+          jobDirectory: data.jobDirectory,
+          checkpointFile: fileOf(position),
+          fingerprint: data.fingerprint,
+          config,
+        },
+      ),
+    );
+    return {
+      upload,
+      loss: view.epochLosses.at(-1) ?? 0,
+      epochs: config.epochs,
+      rank: config.rank,
+      alpha: config.alpha,
+    };
+  }
+
+  async #prepare(): Promise<{ resumeFrom: CheckpointRef | null; data: DownloadResult }> {
+    const { calls, view, input, damagedManifestKeys } = this.#context;
+    const { styleId, taskId, images, tags, parameters } = input;
+    for (;;) {
+      const found = await calls.findResumePoint({ styleId, taskId, excludedManifestKeys: [...damagedManifestKeys] });
+      this.#leaveIfCancelled();
+      view.resumesFrom(found);
+      const resumeFrom = found.checkpoint;
+      const from = resumeFrom === null ? '' : `, checkpoint of epoch ${resumeFrom.epoch}`;
+      try {
+        const data = await this.#retrying(
+          () =>
+            this.#onPod.download(
+              { summary: `${images.length} pictures to ${this.#pod.host}${from}` },
+              { ...this.#ids, images, tags, parameters, resumeFrom },
+            ),
+          resumeFrom === null ? null : 'CHECKSUM_MISMATCH',
+        );
+        return { resumeFrom, data };
+      } catch (error) {
+        const failure = jobFailureOf(error);
+        if (failure.code !== 'CHECKSUM_MISMATCH' || resumeFrom === null) throw error;
+        // Each turn excludes one more manifest, so this ends at the latest with a start from epoch 0.
+        damagedManifestKeys.push(resumeFrom.manifestKey);
+        view.failedWith(failure);
+        view.enter('preparing', `The checkpoint of epoch ${resumeFrom.epoch} is damaged: going back to an older one.`);
+      }
+    }
+  }
+
+  async #trainChunk(data: DownloadResult, from: Position): Promise<Position> {
+    const { view, input } = this.#context;
+    const { chunkEpochs } = input.settings;
+    const { epochs } = data.config;
+    const untilEpoch = Math.min(epochs, (Math.floor(from.epoch / chunkEpochs) + 1) * chunkEpochs);
+    const chunk = await this.#retrying(() =>
+      this.#onPod.trainEpochChunk(
+        { summary: `epochs ${from.epoch + 1}–${untilEpoch} on ${this.#pod.host}` },
+        {
+          ...this.#ids,
+          jobDirectory: data.jobDirectory,
+          checkpointFile: from.checkpointFile,
+          fingerprint: data.fingerprint,
+          config: data.config,
+          fromEpoch: from.epoch,
+          untilEpoch,
+          webhookOrigin: input.webhookOrigin,
+        },
+      ),
+    );
+    this.#context.measured({
+      meanStepMs: chunk.meanStepMs,
+      stepsPerEpoch: (chunk.stepsRun - from.step) / (untilEpoch - from.epoch),
+    });
+    view.trained(chunk.epochsRun, chunk.epochLosses);
+    return { epoch: chunk.epochsRun, step: chunk.stepsRun, checkpointFile: chunk.checkpointFile };
+  }
+
+  async #commit(data: DownloadResult, position: Position): Promise<void> {
+    const { view, budgets } = this.#context;
+    const { epoch, step } = position;
+    const epochLosses = view.epochLosses.slice(0, epoch);
+    const { checkpoint } = await this.#retrying(() =>
+      this.#onPod.checkpoint(
+        { summary: `epoch ${epoch} from ${this.#pod.host}` },
+        {
+          ...this.#ids,
+          checkpointFile: fileOf(position),
+          epoch,
+          step,
+          fingerprint: data.fingerprint,
+          epochLosses,
+        },
+      ),
+    );
+    view.committed(checkpoint);
+    view.failedWith(null);
+    budgets.progressMade();
+  }
+
+  /**
+   * Repeats what failed for a reason that may pass, on the same pod unless the pod itself is in doubt.
+   *
+   * @param except - a code that the caller deals with
+   */
+  #retrying<Result>(attempt: () => Promise<Result>, except: ErrorCode | null = null): Promise<Result> {
+    const result = this.#attempts(attempt, except);
+    this.#running.push(result);
+    return result;
+  }
+
+  async #attempts<Result>(attempt: () => Promise<Result>, except: ErrorCode | null): Promise<Result> {
+    const { budgets, view } = this.#context;
+    for (;;) {
+      try {
+        const result = await attempt();
+        this.#leaveIfCancelled();
+        return result;
+      } catch (error) {
+        this.#leaveIfCancelled();
+        const failure = jobFailureOf(error);
+        if (failure.kind !== 'application' || suspectsPod(failure.code) || failure.code === except) throw error;
+        const verdict = budgets.judge(failure);
+        if (verdict.action !== 'retry') throw new BudgetSpentError(error);
+        view.failedWith(failure);
+        await sleep(verdict.delayMs);
+      }
+    }
+  }
+
+  #leaveIfPaused(): void {
+    if (this.#context.paused()) throw new PauseRequestedError();
+  }
+
+  /** The hold may have ended while an answer from the pod was still on its way: it does not count any more. */
+  #leaveIfCancelled(): void {
+    if (CancellationScope.current().consideredCancelled) throw new CancelledFailure('The hold on the pod has ended.');
+  }
+}

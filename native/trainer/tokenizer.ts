@@ -22,6 +22,8 @@ interface Encoder {
   token_to_id(token: string): number | undefined;
 }
 
+const EncoderClass = Tokenizer as new (definition: object, config: object) => Encoder;
+
 interface SpecialTokens {
   start: string;
   end: string;
@@ -66,7 +68,7 @@ function cleanCaption(caption: string): string {
 
 function createTokenizer(definition: object, directory: string): Encoder {
   try {
-    return new Tokenizer(definition, {}) as unknown as Encoder;
+    return new EncoderClass(definition, {});
   } catch (error) {
     throw broken(directory, error instanceof Error ? error.message : String(error), error);
   }

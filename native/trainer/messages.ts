@@ -1,0 +1,39 @@
+import type { ErrorCode } from '../../common/errors.ts';
+import type { SampleRequest, StepReport, TrainerJob, TrainerPosition, TrainerRuntime } from '../../common/trainer.ts';
+
+/** What a trainer process is started with, as the JSON of its only argument. */
+export interface TrainerProcessArguments {
+  device: TrainerDevice;
+  threadCount: number;
+}
+
+/** 'auto' takes the GPU where there is one. */
+export type TrainerDevice = 'auto' | 'cpu' | 'cuda';
+
+/** Each command with what it carries; answered in the order in which they were sent. */
+export type TrainerCommand =
+  | { kind: 'runtime' }
+  | { kind: 'prepare'; job: TrainerJob; checkpointFile: string | null }
+  | { kind: 'train'; untilEpoch: number }
+  | { kind: 'saveCheckpoint'; file: string }
+  | { kind: 'exportWeights'; directory: string }
+  | { kind: 'sample'; request: SampleRequest };
+
+/** What each command is answered with. */
+export interface TrainerResults {
+  runtime: TrainerRuntime;
+  prepare: TrainerPosition;
+  train: { position: TrainerPosition; stopped: boolean };
+  saveCheckpoint: TrainerPosition;
+  exportWeights: null;
+  sample: null;
+}
+
+/** Worker to trainer. `stop` overtakes: it ends the `train` command of that id at the next step. */
+export type WorkerMessage = { kind: 'command'; id: number; command: TrainerCommand } | { kind: 'stop'; id: number };
+
+/** Trainer to worker. Reports of a `train` come in order, all before its answer. */
+export type TrainerMessage =
+  | { kind: 'steps'; id: number; reports: StepReport[] }
+  | { kind: 'result'; id: number; result: TrainerResults[keyof TrainerResults] }
+  | { kind: 'failure'; id: number; code: ErrorCode; message: string };

@@ -1,0 +1,160 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import type { Logger } from 'pino';
+import { type BrushworkError, ERROR_CLASSES, GpuFaultError } from '../../common/errors.ts';
+import type { StepReport } from '../../common/trainer.ts';
+import { countOutOfMemoryKills, describeExit } from './child-exit.ts';
+import type {
+  TrainerCommand,
+  TrainerMessage,
+  TrainerProcessArguments,
+  TrainerResults,
+  WorkerMessage,
+} from './messages.ts';
+
+/** Where a trainer's own words go. */
+export type TrainerLogger = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
+
+/** Lines of stderr that an error quotes. */
+const KEPT_LINES = 5;
+
+interface PendingCommand {
+  resolve: (result: never) => void;
+  reject: (error: BrushworkError) => void;
+  onStep: ((report: StepReport) => void) | null;
+}
+
+/** A command under way. */
+export interface SentCommand<T> {
+  id: number;
+  answer: Promise<T>;
+}
+
+/** One trainer process as its parent sees it, from fork to end. */
+export class TrainerChild {
+  readonly #process: ChildProcess;
+  readonly #logger: TrainerLogger;
+  readonly #pending = new Map<number, PendingCommand>();
+  readonly #lastLines: string[] = [];
+  readonly #killsAtStart = countOutOfMemoryKills();
+  readonly #ended: Promise<void>;
+  #failure: BrushworkError | null = null;
+  #killed = false;
+  #lastId = 0;
+
+  /**
+   * Forks the process; it answers as soon as it has loaded the addon.
+   *
+   * @param entryFile - module to run
+   * @param options - device and threads
+   * @param logger - receives what the process prints
+   */
+  constructor(entryFile: string, options: TrainerProcessArguments, logger: TrainerLogger) {
+    this.#logger = logger;
+    this.#process = fork(entryFile, [JSON.stringify(options)], {
+      serialization: 'advanced',
+      execArgv: [],
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    });
+    this.#process.on('message', (message) => this.#receive(message as TrainerMessage));
+    this.#readLines(this.#process.stdout, (line) => logger.info({ stream: 'stdout' }, line));
+    this.#readLines(this.#process.stderr, (line) => {
+      logger.warn({ stream: 'stderr' }, line);
+      this.#lastLines.push(line);
+      if (this.#lastLines.length > KEPT_LINES) this.#lastLines.shift();
+    });
+    this.#ended = new Promise((resolve) => {
+      // 'close' comes after the last output has been read, so that the error can quote it.
+      this.#process.once('close', (code, signal) => {
+        this.#end(this.#exitError(code, signal));
+        resolve();
+      });
+      this.#process.once('error', (cause) => {
+        this.#end(new GpuFaultError(`The trainer process can't be started: ${cause.message}.`, { cause }));
+        if (this.#process.pid === undefined) resolve();
+      });
+    });
+  }
+
+  /** Why the process ended, or null while it lives. */
+  get failure(): BrushworkError | null {
+    return this.#failure;
+  }
+
+  /** Process id, for the log. */
+  get pid(): number | undefined {
+    return this.#process.pid;
+  }
+
+  /**
+   * Sends a command.
+   *
+   * @param command - what to do
+   * @param onStep - receives the reports of a `train`
+   * @returns its id and its answer; the answer rejects with the class of `common/errors.ts` that the trainer named
+   */
+  send<K extends TrainerCommand['kind']>(
+    command: Extract<TrainerCommand, { kind: K }>,
+    onStep: ((report: StepReport) => void) | null = null,
+  ): SentCommand<TrainerResults[K]> {
+    const id = ++this.#lastId;
+    const answer = new Promise<TrainerResults[K]>((resolve, reject) => {
+      if (this.#failure !== null) {
+        reject(this.#failure);
+        return;
+      }
+      this.#pending.set(id, { resolve, reject, onStep });
+      this.#post({ kind: 'command', id, command });
+    });
+    return { id, answer };
+  }
+
+  /** Makes the `train` command of this id return at the next step. */
+  stop(id: number): void {
+    if (this.#pending.has(id)) this.#post({ kind: 'stop', id });
+  }
+
+  /** Ends the process at once and waits until it is gone. Idempotent. */
+  async kill(): Promise<void> {
+    this.#killed = true;
+    this.#process.kill('SIGKILL');
+    await this.#ended;
+  }
+
+  #post(message: WorkerMessage): void {
+    // When the pipe is broken the process has ended, and 'close' says so with more detail.
+    this.#process.send(message, () => undefined);
+  }
+
+  #receive(message: TrainerMessage): void {
+    const pending = this.#pending.get(message.id);
+    if (pending === undefined) return;
+    if (message.kind === 'steps') {
+      for (const report of message.reports) pending.onStep?.(report);
+      return;
+    }
+    this.#pending.delete(message.id);
+    if (message.kind === 'result') pending.resolve(message.result as never);
+    else pending.reject(new ERROR_CLASSES[message.code](message.message));
+  }
+
+  #exitError(code: number | null, signal: NodeJS.Signals | null): BrushworkError {
+    if (this.#killed) return new GpuFaultError('The trainer process was ended by its worker before it had finished.');
+    const outOfMemoryKills = countOutOfMemoryKills() - this.#killsAtStart;
+    const error = describeExit({ code, signal, outOfMemoryKills, lastLines: this.#lastLines });
+    this.#logger.error({ code: error.code, pid: this.pid }, error.message);
+    return error;
+  }
+
+  #end(error: BrushworkError): void {
+    this.#failure ??= error;
+    for (const pending of this.#pending.values()) pending.reject(this.#failure);
+    this.#pending.clear();
+  }
+
+  #readLines(stream: Readable | null, onLine: (line: string) => void): void {
+    if (stream === null) return;
+    createInterface({ input: stream }).on('line', onLine);
+  }
+}

@@ -1,0 +1,148 @@
+import { fileURLToPath } from 'node:url';
+import { CancelledError, GpuFaultError } from '../../common/errors.ts';
+import type {
+  SampleRequest,
+  StepReport,
+  Trainer,
+  TrainerJob,
+  TrainerPosition,
+  TrainerRuntime,
+} from '../../common/trainer.ts';
+import type { TrainerDevice } from './messages.ts';
+import { TrainerChild, type TrainerLogger } from './trainer-child.ts';
+
+/** How a {@link TrainerProcess} runs. */
+export interface TrainerProcessOptions {
+  device: TrainerDevice;
+  /** CPU threads for the mathematics, see `defaultThreadCount`. */
+  threadCount: number;
+  /** Receives what the process prints, line by line. */
+  logger: TrainerLogger;
+  /** Module that calls `serveTrainer`; default: the one that loads the native addon. */
+  entryFile?: string;
+}
+
+const ENTRY_FILE = fileURLToPath(new URL('./trainer-main.ts', import.meta.url));
+
+/**
+ * The trainer as a child process: a segfault, a CUDA fault or the out-of-memory killer takes the child, never the worker.
+ * The process is started by the first call that needs it, outlives jobs and keeps the base model loaded; it dies within
+ * a second of its parent, however that one ends.
+ */
+export class TrainerProcess implements Trainer {
+  readonly #options: TrainerProcessOptions;
+  #child: TrainerChild | null = null;
+  #held: { jobId: string; position: TrainerPosition } | null = null;
+
+  /** @param options - device, threads and logger; nothing is started yet */
+  constructor(options: TrainerProcessOptions) {
+    this.#options = options;
+  }
+
+  async runtime(): Promise<TrainerRuntime> {
+    return this.#start().send({ kind: 'runtime' }).answer;
+  }
+
+  /** An aborted `prepare` ends the process, as loading can't be interrupted, and rejects with the signal's reason. */
+  async prepare(job: TrainerJob, checkpointFile: string | null, signal: AbortSignal): Promise<TrainerPosition> {
+    this.#held = null;
+    throwIfAborted(signal);
+    const child = this.#start();
+    const end = (): void => void child.kill();
+    signal.addEventListener('abort', end, { once: true });
+    try {
+      const position = await child.send({ kind: 'prepare', job, checkpointFile }).answer;
+      this.#held = { jobId: job.jobId, position };
+      return position;
+    } catch (error) {
+      throwIfAborted(signal);
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', end);
+    }
+  }
+
+  position(jobId: string): TrainerPosition | null {
+    if (this.#held?.jobId !== jobId || this.#child === null || this.#child.failure !== null) return null;
+    return this.#held.position;
+  }
+
+  async train(
+    untilEpoch: number,
+    onStep: (report: StepReport) => void,
+    signal: AbortSignal,
+  ): Promise<{ position: TrainerPosition; stopped: boolean }> {
+    const { child, held } = this.#running();
+    if (signal.aborted) return { position: held.position, stopped: true };
+    // The position is known again only when the run has come to rest; after an error the run can't be continued.
+    this.#held = null;
+    let fault: { error: unknown } | null = null;
+    const { id, answer } = child.send({ kind: 'train', untilEpoch }, (report) => {
+      if (fault !== null) return;
+      try {
+        onStep(report);
+      } catch (error) {
+        fault = { error };
+        child.stop(id);
+      }
+    });
+    const stop = (): void => child.stop(id);
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      const result = await answer;
+      this.#held = { jobId: held.jobId, position: result.position };
+      if (fault !== null) throw (fault as { error: unknown }).error;
+      return result;
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  async saveCheckpoint(file: string): Promise<TrainerPosition> {
+    return this.#running().child.send({ kind: 'saveCheckpoint', file }).answer;
+  }
+
+  async exportWeights(directory: string): Promise<void> {
+    await this.#running().child.send({ kind: 'exportWeights', directory }).answer;
+  }
+
+  async sample(request: SampleRequest): Promise<void> {
+    await this.#running().child.send({ kind: 'sample', request }).answer;
+  }
+
+  async kill(): Promise<void> {
+    const child = this.#child;
+    this.#held = null;
+    this.#child = null;
+    await child?.kill();
+  }
+
+  /** Process id of the trainer, or null while there is none. */
+  get pid(): number | null {
+    return this.#child?.failure === null ? (this.#child.pid ?? null) : null;
+  }
+
+  #start(): TrainerChild {
+    if (this.#child === null || this.#child.failure !== null) {
+      const { device, threadCount, logger, entryFile } = this.#options;
+      this.#child = new TrainerChild(entryFile ?? ENTRY_FILE, { device, threadCount }, logger);
+      this.#held = null;
+    }
+    return this.#child;
+  }
+
+  #running(): { child: TrainerChild; held: { jobId: string; position: TrainerPosition } } {
+    const child = this.#child;
+    const held = this.#held;
+    if (child?.failure) throw child.failure;
+    if (child === null || held === null) {
+      throw new GpuFaultError('The trainer holds no job any more: prepare it again from its last checkpoint.');
+    }
+    return { child, held };
+  }
+}
+
+function throwIfAborted(signal: AbortSignal): void {
+  if (!signal.aborted) return;
+  throw signal.reason instanceof Error ? signal.reason : new CancelledError('The preparation was called off.');
+}

@@ -1,0 +1,137 @@
+import { join } from 'node:path';
+import { InternalError } from '../../common/errors.ts';
+import type { SampleRequest, StepReport, TrainerJob, TrainerPosition, TrainerRuntime } from '../../common/trainer.ts';
+import type { NativeAddon, NativeImage, NativeTrainer } from '../native.ts';
+import { readDataset } from './dataset.ts';
+import type { TrainerProcessArguments } from './messages.ts';
+import { writePng } from './picture.ts';
+import { type CaptionTokenizer, loadTokenizer } from './tokenizer.ts';
+
+/** A loaded base model and its tokenizer. */
+interface LoadedBase {
+  /** Directory and precision: the model is loaded anew only when one of them changes. */
+  key: string;
+  tokenizer: CaptionTokenizer;
+}
+
+/**
+ * The trainer's side of the commands: what runs in the trainer process, around the addon. One command at a time; only
+ * {@link TrainerServer.stop} may come in between.
+ */
+export class TrainerServer {
+  readonly #addon: NativeAddon;
+  readonly #device: 'cpu' | 'cuda';
+  readonly #threadCount: number;
+  readonly #trainer: NativeTrainer;
+  #base: LoadedBase | null = null;
+  #job: TrainerJob | null = null;
+  #stopWanted = false;
+
+  /**
+   * @param addon - the native addon
+   * @param options - device and threads of this process
+   */
+  constructor(addon: NativeAddon, options: TrainerProcessArguments) {
+    this.#addon = addon;
+    this.#device = options.device === 'auto' ? (addon.runtimeInfo().gpuName === null ? 'cpu' : 'cuda') : options.device;
+    this.#threadCount = options.threadCount;
+    this.#trainer = new addon.Trainer({ device: this.#device, threadCount: options.threadCount });
+  }
+
+  /** What this process runs on. */
+  runtime(): TrainerRuntime {
+    const { torch, gpuName, gpuMemoryMiB } = this.#addon.runtimeInfo();
+    const onGpu = this.#device === 'cuda';
+    return {
+      device: this.#device,
+      gpuName: onGpu ? gpuName : null,
+      gpuMemoryMiB: onGpu ? gpuMemoryMiB : null,
+      torch,
+      threadCount: this.#threadCount,
+      mixedPrecisionDefault: onGpu ? 'fp16' : 'no',
+    };
+  }
+
+  /** See `Trainer.prepare` in `common/trainer.ts`. Pictures are read first: their faults are the cheapest to find. */
+  async prepare(job: TrainerJob, checkpointFile: string | null): Promise<TrainerPosition> {
+    this.#job = null;
+    const { fallbackCaption, config } = job;
+    const pictures = await readDataset(job.imageDirectory, { fallbackCaption, resolutionPx: config.resolutionPx });
+    const { tokenizer } = await this.#loadBase(job);
+    const images = pictures.map((picture): NativeImage => {
+      const { name, widthPx, heightPx, pixels } = picture;
+      return { name, widthPx, heightPx, pixels, tokenIds: tokenizer.encode(picture.caption) };
+    });
+    await this.#trainer.startJob({ config, images });
+    const fresh = { epochsRun: 0, microStepsRun: 0, optimizerStepsRun: 0 };
+    const position = checkpointFile === null ? fresh : await this.#trainer.restore(checkpointFile);
+    this.#job = job;
+    return position;
+  }
+
+  /** Trains until `untilEpoch` epochs are done or {@link stop}. */
+  async train(
+    untilEpoch: number,
+    onStep: (report: StepReport) => void,
+  ): Promise<{ position: TrainerPosition; stopped: boolean }> {
+    this.#heldJob();
+    this.#stopWanted = false;
+    return this.#trainer.train(untilEpoch, (report) => {
+      // A stop that came before the native loop had begun would be lost: repeat it.
+      if (this.#stopWanted) this.#trainer.stop();
+      onStep(report);
+    });
+  }
+
+  /** Makes a running {@link train} return at the next step. */
+  stop(): void {
+    this.#stopWanted = true;
+    this.#trainer.stop();
+  }
+
+  /** Writes the run's state. */
+  async saveCheckpoint(file: string): Promise<TrainerPosition> {
+    this.#heldJob();
+    return this.#trainer.saveCheckpoint(file);
+  }
+
+  /** Writes the weights in all formats. */
+  async exportWeights(directory: string): Promise<void> {
+    await this.#trainer.exportWeights({ directory, baseModelName: this.#heldJob().baseModelName });
+  }
+
+  /** Draws one picture of the training resolution and writes it as PNG. */
+  async sample(request: SampleRequest): Promise<void> {
+    const { config } = this.#heldJob();
+    if (this.#base === null) throw new InternalError('No base model is loaded: prepare a job first.');
+    const { tokenizer } = this.#base;
+    const picture = await this.#trainer.sample({
+      tokenIds: tokenizer.encode(request.prompt),
+      negativeTokenIds: tokenizer.encode(''),
+      stepCount: request.stepCount,
+      guidanceScale: request.guidanceScale,
+      seed: request.seed,
+      widthPx: config.resolutionPx,
+      heightPx: config.resolutionPx,
+      useLora: request.useLora,
+    });
+    await writePng(picture, request.file);
+  }
+
+  #heldJob(): TrainerJob {
+    if (this.#job === null) throw new InternalError('The trainer holds no job: prepare one first.');
+    return this.#job;
+  }
+
+  async #loadBase(job: TrainerJob): Promise<LoadedBase> {
+    const directory = job.baseModelDirectory;
+    const { mixedPrecision } = job.config;
+    const key = JSON.stringify([directory, mixedPrecision]);
+    if (this.#base?.key === key) return this.#base;
+    this.#base = null;
+    const info = await this.#trainer.loadBaseModel({ directory, mixedPrecision });
+    const tokenizer = await loadTokenizer(join(directory, 'tokenizer'), info.textTokenCount);
+    this.#base = { key, tokenizer };
+    return this.#base;
+  }
+}

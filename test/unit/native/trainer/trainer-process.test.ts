@@ -1,0 +1,217 @@
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pino from 'pino';
+import sharp from 'sharp';
+import {
+  CheckpointIncompatibleError,
+  GpuFaultError,
+  GpuOutOfMemoryError,
+  ImageInvalidError,
+  LossNotFiniteError,
+} from '../../../../common/errors.ts';
+import type { StepReport, TrainerJob } from '../../../../common/trainer.ts';
+import { writeRandomTokenizer } from '../../../../native/trainer/random-base-model.ts';
+import { TrainerProcess } from '../../../../native/trainer/trainer-process.ts';
+
+/** Seeds that make the fake trainer behave in one way or another. */
+const SCENARIOS = { slow: 0, fast: 1, segfault: 2, badAlloc: 3, lossNotFinite: 4, killed: 5, hangsInPrepare: 6 };
+
+const NEVER = new AbortController().signal;
+
+describe('trainer process', () => {
+  let directory: string;
+  let trainer: TrainerProcess;
+  let lines: string[];
+
+  const jobOf = (seed: number, jobId = 'job-1'): TrainerJob => ({
+    jobId,
+    baseModelDirectory: join(directory, 'base'),
+    baseModelName: 'base',
+    imageDirectory: join(directory, 'images'),
+    fallbackCaption: 'a picture',
+    config: {
+      seed,
+      rank: 4,
+      alpha: 8,
+      dropout: 0,
+      learningRate: 1e-4,
+      weightDecay: 0.01,
+      epochs: 5,
+      batchSize: 1,
+      gradientAccumulation: 1,
+      maxGradNorm: null,
+      mixedPrecision: 'no',
+      resolutionPx: 64,
+    },
+  });
+
+  before(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'trainer-process-'));
+    await writeRandomTokenizer(join(directory, 'base/tokenizer'));
+    const picture = sharp({ create: { width: 64, height: 64, channels: 3, background: '#a04010' } }).png();
+    await mkdir(join(directory, 'images'));
+    await writeFile(join(directory, 'images/one.png'), await picture.toBuffer());
+  });
+
+  after(() => rm(directory, { recursive: true }));
+
+  beforeEach(() => {
+    lines = [];
+    const logger = pino({ level: 'debug' }, { write: (line: string) => void lines.push(line) });
+    const entryFile = join(import.meta.dirname, 'fake-trainer-main.ts');
+    trainer = new TrainerProcess({ device: 'auto', threadCount: 2, logger, entryFile });
+  });
+
+  afterEach(() => trainer.kill());
+
+  it('tells what it runs on', async () => {
+    assert.deepEqual(await trainer.runtime(), {
+      device: 'cpu',
+      gpuName: null,
+      gpuMemoryMiB: null,
+      torch: 'fake',
+      threadCount: 2,
+      mixedPrecisionDefault: 'no',
+    });
+  });
+
+  it('reports every step in order, also of very fast ones', async () => {
+    await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
+    const reports: StepReport[] = [];
+    const result = await trainer.train(5, (report) => reports.push(report), NEVER);
+    assert.equal(result.stopped, false);
+    assert.deepEqual(
+      reports.map(({ step }) => step),
+      Array.from({ length: 500 }, (_, step) => step),
+    );
+    assert.deepEqual(trainer.position('job-1'), { epochsRun: 5, microStepsRun: 500, optimizerStepsRun: 500 });
+    assert.equal(trainer.position('job-2'), null);
+  });
+
+  it('stops soon after the signal', async () => {
+    await trainer.prepare(jobOf(SCENARIOS.slow), null, NEVER);
+    const cancel = new AbortController();
+    const { position, stopped } = await trainer.train(5, ({ step }) => step === 20 && cancel.abort(), cancel.signal);
+    assert.equal(stopped, true);
+    assert.ok(position.microStepsRun > 20 && position.microStepsRun < 150, `${position.microStepsRun} steps`);
+    assert.deepEqual(trainer.position('job-1'), position);
+    const again = await trainer.train(5, () => assert.fail('no step expected'), cancel.signal);
+    assert.deepEqual(again, { position, stopped: true });
+  });
+
+  it('goes on from a checkpoint and writes one', async () => {
+    const position = await trainer.prepare(jobOf(SCENARIOS.fast), 'good.safetensors', NEVER);
+    assert.equal(position.epochsRun, 2);
+    await trainer.train(3, () => undefined, NEVER);
+    const file = join(directory, 'out.safetensors');
+    assert.equal((await trainer.saveCheckpoint(file)).epochsRun, 3);
+    assert.equal(await readFile(file, 'utf8'), '300');
+  });
+
+  it('keeps the process and the base model over jobs, and loads again when the precision changes', async () => {
+    await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
+    const { pid } = trainer;
+    await trainer.prepare(jobOf(SCENARIOS.fast, 'job-2'), null, NEVER);
+    assert.equal(trainer.position('job-1'), null);
+    const half = jobOf(SCENARIOS.fast, 'job-3');
+    half.config.mixedPrecision = 'bf16';
+    await trainer.prepare(half, null, NEVER);
+    assert.equal(trainer.pid, pid);
+    await trainer.kill();
+    assert.equal(lines.filter((line) => line.includes('base model loaded')).length, 2);
+  });
+
+  it('hands on errors by their code', async () => {
+    await assert.rejects(trainer.prepare(jobOf(0), 'bad.safetensors', NEVER), (error) => {
+      assert.ok(error instanceof CheckpointIncompatibleError);
+      assert.equal(error.message, 'It has rank 4, the job wants 8.');
+      return true;
+    });
+    const missing = { ...jobOf(0), imageDirectory: join(directory, 'missing') };
+    await assert.rejects(trainer.prepare(missing, null, NEVER), ImageInvalidError);
+    await trainer.prepare(jobOf(SCENARIOS.lossNotFinite), null, NEVER);
+    await assert.rejects(
+      trainer.train(1, () => undefined, NEVER),
+      LossNotFiniteError,
+    );
+    assert.equal(trainer.position('job-1'), null);
+  });
+
+  it('names the signal of a segfault, and starts anew at the next prepare', async () => {
+    await trainer.prepare(jobOf(SCENARIOS.segfault), null, NEVER);
+    const { pid } = trainer;
+    await assert.rejects(
+      trainer.train(1, () => undefined, NEVER),
+      (error) => {
+        assert.ok(error instanceof GpuFaultError);
+        assert.match(error.message, /SIGSEGV/);
+        return true;
+      },
+    );
+    assert.equal(trainer.position('job-1'), null);
+    assert.equal(trainer.pid, null);
+    await assert.rejects(trainer.saveCheckpoint(join(directory, 'never')), GpuFaultError);
+    await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
+    assert.notEqual(trainer.pid, pid);
+    assert.equal((await trainer.train(1, () => undefined, NEVER)).stopped, false);
+  });
+
+  it('calls an abort for want of memory out of memory and quotes the last words', async () => {
+    await trainer.prepare(jobOf(SCENARIOS.badAlloc), null, NEVER);
+    await assert.rejects(
+      trainer.train(1, () => undefined, NEVER),
+      (error) => {
+        assert.ok(error instanceof GpuOutOfMemoryError);
+        assert.match(error.message, /std::bad_alloc/);
+        return true;
+      },
+    );
+  });
+
+  it('calls a kill without signs of the out-of-memory killer a fault', async () => {
+    await trainer.prepare(jobOf(SCENARIOS.killed), null, NEVER);
+    await assert.rejects(
+      trainer.train(1, () => undefined, NEVER),
+      (error) => error instanceof GpuFaultError && error.message.includes('SIGKILL'),
+    );
+  });
+
+  it('rejects an aborted prepare at once with the reason', async () => {
+    const cancel = new AbortController();
+    const reason = new Error('called off');
+    setTimeout(() => cancel.abort(reason), 1500);
+    await assert.rejects(trainer.prepare(jobOf(SCENARIOS.hangsInPrepare), null, cancel.signal), reason);
+    assert.equal(trainer.position('job-1'), null);
+  });
+
+  it('hands on what onStep throws, after the run has stopped', async () => {
+    await trainer.prepare(jobOf(SCENARIOS.slow), null, NEVER);
+    const fault = new Error('disk full');
+    const broken = (): void => {
+      throw fault;
+    };
+    await assert.rejects(trainer.train(5, broken, NEVER), fault);
+    const position = trainer.position('job-1');
+    assert.ok(position !== null && position.microStepsRun < 500);
+  });
+
+  it('draws a sample', async () => {
+    await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
+    const file = join(directory, 'sample.png');
+    const request = { prompt: 'a hill', seed: 1, stepCount: 2, guidanceScale: 7.5, useLora: true, file };
+    await trainer.sample(request);
+    assert.equal((await sharp(await readFile(file)).metadata()).width, 8);
+  });
+
+  it('kills idempotently, and everything under way ends with it', async () => {
+    await trainer.kill();
+    await trainer.prepare(jobOf(SCENARIOS.slow), null, NEVER);
+    const training = trainer.train(5, () => undefined, NEVER);
+    const outcome = assert.rejects(training, GpuFaultError);
+    await trainer.kill();
+    await trainer.kill();
+    await outcome;
+  });
+});

@@ -30,11 +30,11 @@ class AdamW {
 
   const AdamWConfig& config() const { return config_; }
   // float32 (P)
-  torch::Tensor& exp_avg() { return exp_avg_; }
+  const torch::Tensor& exp_avg() const { return exp_avg_; }
   // float32 (P)
-  torch::Tensor& exp_avg_sq() { return exp_avg_sq_; }
+  const torch::Tensor& exp_avg_sq() const { return exp_avg_sq_; }
   // Updates done, a 0-dim float64 tensor on the device (skipped ones do not count).
-  torch::Tensor& step_count() { return step_count_; }
+  const torch::Tensor& step_count() const { return step_count_; }
 
  private:
   AdamWConfig config_;
@@ -59,9 +59,9 @@ class GradScaler {
   void update(const torch::Tensor& found_inf);
 
   // 0-dim float32, starts at 65536.
-  torch::Tensor& scale() { return scale_; }
+  const torch::Tensor& scale() const { return scale_; }
   // 0-dim int32: finite steps since the scale last changed.
-  torch::Tensor& growth_tracker() { return growth_tracker_; }
+  const torch::Tensor& growth_tracker() const { return growth_tracker_; }
 
  private:
   torch::Tensor scale_;

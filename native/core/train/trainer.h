@@ -1,0 +1,131 @@
+// Defines: TrainingConfig, Position, StepReport, RunState, Trainer (the training of one job).
+//
+// Letters in shape comments: N images, B batch, C latent channels, H and W latent height and width, P LoRA parameters.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/lora/lora_parameters.h"
+#include "core/model_io/base_model.h"
+#include "core/torch.h"
+#include "core/train/adamw.h"
+#include "core/train/noise_schedule.h"
+#include "core/train/training_data.h"
+
+namespace brushwork {
+
+// The recipe's numbers for one job. The precision is the base model's (`UNet::dtype()`).
+struct TrainingConfig {
+  int64_t seed;  // 0 … 2^53-1
+  int64_t rank;  // e.g. 16
+  double alpha;  // e.g. 32
+  double dropout;
+  double learning_rate;
+  double weight_decay;
+  int64_t epochs;
+  int64_t batch_size;
+  int64_t gradient_accumulation;
+  std::optional<double> max_grad_norm;
+};
+
+// Counts of work done.
+struct Position {
+  int64_t epochs_run;
+  int64_t micro_steps_run;
+  int64_t optimizer_steps_run;  // skipped fp16 steps do not count
+};
+
+// One finished micro-step.
+struct StepReport {
+  int64_t step;   // from 0, counted over epochs
+  int64_t epoch;  // from 0
+  double loss;    // mean squared error, not divided by the accumulation
+  std::vector<int64_t> timesteps;
+  double learning_rate;
+  double duration_ms;
+};
+
+// Everything that defines a run besides seed and data: what a checkpoint holds.
+struct RunState {
+  int64_t micro_steps_run;
+  torch::Tensor params;          // float32 (P)
+  torch::Tensor exp_avg;         // float32 (P)
+  torch::Tensor exp_avg_sq;      // float32 (P)
+  torch::Tensor step_count;      // float64, 0-dim
+  torch::Tensor gradients;       // float32 (P) inside an accumulation window, else undefined
+  torch::Tensor loss_scale;      // float32, 0-dim; undefined unless fp16
+  torch::Tensor growth_tracker;  // int32, 0-dim; undefined unless fp16
+};
+
+// Trains one LoRA by the recipe. What step s computes depends on configuration, images and the state before it only;
+// given the state of any step, a new Trainer goes on with the same bits. Not thread-safe.
+class Trainer {
+ public:
+  // Encodes pictures and captions, draws the initial LoRA: the run stands at step 0. `model` must outlive the trainer.
+  // Throws INVALID_REQUEST for a number out of its range, and what `encode_training_data` throws.
+  Trainer(const BaseModel& model, const TrainingConfig& config, std::vector<TrainingImage> images,
+          const ShouldStop& should_stop = {});
+
+  const TrainingConfig& config() const { return config_; }
+  const LoraParameters& lora() const { return lora_; }
+  const TrainingData& data() const { return data_; }
+  const SchedulerConfig& scheduler() const { return schedule_.config(); }
+  int64_t micro_steps_per_epoch() const;
+  Position position() const;
+
+  // Runs micro-steps until `until_epoch` epochs are done or `should_stop` says so; `on_step` hears of each, in order.
+  // Returns true when it was stopped. Throws LOSS_NOT_FINITE when training diverged, INVALID_REQUEST for an epoch
+  // beyond the configuration's.
+  bool train(int64_t until_epoch, const std::function<void(const StepReport&)>& on_step,
+             const ShouldStop& should_stop = {});
+
+  // The state between two micro-steps. Tensors share the trainer's storage: copy or write them before training on.
+  // Throws LOSS_NOT_FINITE after `train` threw it: that state is worth nothing.
+  RunState state() const;
+  // Copies `state` (of the same shapes) into the trainer.
+  void set_state(const RunState& state);
+
+ private:
+  // Inputs of one micro-step, filled on the host and then read by device work only.
+  struct StepInputs {
+    torch::Tensor image_indices;    // int64 (B)
+    torch::Tensor caption_indices;  // int64 (B)
+    torch::Tensor latent_noise;     // float32 (B, C, H, W)
+    torch::Tensor noise;            // float32 (B, C, H, W)
+    torch::Tensor timesteps;        // int64 (B)
+
+    StepInputs first(int64_t count) const;
+  };
+
+  void allocate_inputs();
+  // Image indices of `epoch` in the order of training, int64 (N) on the CPU.
+  torch::Tensor epoch_order(int64_t epoch) const;
+  StepReport micro_step(const torch::Tensor& order);
+  // Draws and copies what the next micro-step needs. Returns its timesteps, int64 (B) on the CPU.
+  torch::Tensor fill_inputs(const torch::Tensor& image_indices);
+  void accumulate_gradients(const StepInputs& inputs);
+  void optimizer_step();
+  // Whether the optimizer steps after `micro_steps` of the run.
+  bool window_ends_after(int64_t micro_steps) const;
+  [[noreturn]] void fail_diverged() const;
+
+  const BaseModel& model_;
+  TrainingConfig config_;
+  torch::Device device_;
+  NoiseSchedule schedule_;
+  LoraParameters lora_;
+  AdamW optimizer_;
+  std::optional<GradScaler> scaler_;
+  torch::Generator dropout_generator_;
+  TrainingData data_;
+  StepInputs inputs_;
+  torch::Tensor metrics_;  // float32 (2): loss and loss scale of the last micro-step
+  int64_t micro_steps_run_ = 0;
+  bool diverged_ = false;
+};
+
+}  // namespace brushwork

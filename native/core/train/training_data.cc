@@ -1,0 +1,118 @@
+#include "core/train/training_data.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/errors.h"
+
+namespace brushwork {
+
+namespace {
+
+std::string size_text(const TrainingImage& image) {
+  return std::to_string(image.width_px) + " x " + std::to_string(image.height_px) + " px";
+}
+
+// Checked here because a device that looks up a bad id faults, and takes the process with it.
+void check_caption(const BaseModel& model, const TrainingImage& image) {
+  const auto& config = model.text_encoder.config();
+  const auto token_count = static_cast<size_t>(config.max_position_embeddings);
+  const auto invalid = [&](const std::string& what) {
+    return Error(ErrorCode::kInvalidRequest, "The caption of '" + image.name + "' " + what);
+  };
+  if (image.token_ids.size() != token_count) {
+    throw invalid("has " + std::to_string(image.token_ids.size()) + " tokens; this model needs exactly " +
+                  std::to_string(token_count) + " (pad and truncate it).");
+  }
+  for (const int32_t id : image.token_ids) {
+    if (id < 0 || id >= config.vocab_size) {
+      throw invalid("has the token id " + std::to_string(id) + ", but the text encoder knows 0 to " +
+                    std::to_string(config.vocab_size - 1) + ": use the tokenizer that belongs to this base model.");
+    }
+  }
+}
+
+void check_images(const BaseModel& model, const std::vector<TrainingImage>& images) {
+  if (images.empty()) throw Error(ErrorCode::kInvalidRequest, "A job needs at least one picture, but it has none.");
+  const auto levels = static_cast<int64_t>(model.unet.config().block_out_channels.size());
+  const int64_t multiple_px = model.vae.scale_factor_px() << (levels - 1);
+  for (size_t i = 0; i < images.size(); ++i) {
+    const auto& image = images[i];
+    const auto invalid = [&](const std::string& what) {
+      return Error(ErrorCode::kImageInvalid, "The picture '" + image.name + "' " + what);
+    };
+    if (i > 0 && image.name == images[i - 1].name) {
+      throw Error(ErrorCode::kInvalidRequest, "Two pictures are named '" + image.name + "': give each its own name.");
+    }
+    if (image.width_px < 1 || image.height_px < 1 || image.width_px % multiple_px != 0 ||
+        image.height_px % multiple_px != 0) {
+      throw invalid("has " + size_text(image) + "; this model needs sides that are multiples of " +
+                    std::to_string(multiple_px) + " px.");
+    }
+    if (image.width_px != images[0].width_px || image.height_px != images[0].height_px) {
+      throw invalid("has " + size_text(image) + " where '" + images[0].name + "' has " + size_text(images[0]) +
+                    ": resize all pictures of a job to one size.");
+    }
+    if (static_cast<int64_t>(image.pixels.size()) != image.width_px * image.height_px * 3) {
+      throw invalid("has " + std::to_string(image.pixels.size()) + " bytes of pixels, which is not " +
+                    size_text(image) + " of 8-bit RGB.");
+    }
+    check_caption(model, image);
+  }
+}
+
+// 8-bit RGB to float32 (1, 3, height, width) in [-1, 1].
+torch::Tensor to_pixels(TrainingImage& image, torch::Device device) {
+  return torch::from_blob(image.pixels.data(), {1, image.height_px, image.width_px, 3}, torch::kUInt8)
+      .to(device, torch::kFloat32)
+      .permute({0, 3, 1, 2})
+      .contiguous()
+      .div_(127.5)
+      .sub_(1.0);
+}
+
+void encode_images(const BaseModel& model, std::vector<TrainingImage>& images, const ShouldStop& should_stop,
+                   TrainingData& data) {
+  std::vector<torch::Tensor> means, stds;
+  for (auto& image : images) {
+    if (should_stop && should_stop()) throw Error(ErrorCode::kInternal, "The job was stopped while it was prepared.");
+    const auto posterior = model.vae.encode(to_pixels(image, model.unet.device()));
+    means.push_back(posterior.mean);
+    stds.push_back(posterior.std);
+    image.pixels = {};
+  }
+  data.latent_means = torch::cat(means);
+  data.latent_stds = torch::cat(stds);
+}
+
+void encode_captions(const BaseModel& model, const std::vector<TrainingImage>& images, TrainingData& data) {
+  std::map<std::vector<int32_t>, int64_t> rows;
+  std::vector<torch::Tensor> states;
+  for (const auto& image : images) {
+    const auto [row, is_new] = rows.try_emplace(image.token_ids, static_cast<int64_t>(rows.size()));
+    if (is_new) {
+      const auto ids = torch::tensor(image.token_ids, torch::kInt64).unsqueeze(0).to(model.unet.device());
+      states.push_back(model.text_encoder.encode(ids));
+    }
+    data.caption_of_image.push_back(row->second);
+  }
+  data.captions = model.unet.prepare_text(torch::cat(states));
+}
+
+}  // namespace
+
+TrainingData encode_training_data(const BaseModel& model, std::vector<TrainingImage> images,
+                                  const ShouldStop& should_stop) {
+  const torch::NoGradGuard no_grad;
+  // UTF-8 compared byte by byte is the recipe's order by code point.
+  std::sort(images.begin(), images.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  check_images(model, images);
+  TrainingData data{};
+  data.image_width_px = images[0].width_px;
+  data.image_height_px = images[0].height_px;
+  encode_images(model, images, should_stop, data);
+  encode_captions(model, images, data);
+  return data;
+}
+
+}  // namespace brushwork

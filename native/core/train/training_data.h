@@ -1,0 +1,46 @@
+// Defines: TrainingImage, TrainingData (what the frozen models make of a job's pictures and captions, computed once).
+//
+// Letters in shape comments: N images, K distinct captions, C latent channels, H and W latent height and width.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/model_io/base_model.h"
+#include "core/torch.h"
+
+namespace brushwork {
+
+// One training picture, decoded, in sRGB.
+struct TrainingImage {
+  std::string name;  // the recipe's sort key, UTF-8
+  int64_t width_px;
+  int64_t height_px;
+  std::vector<uint8_t> pixels;     // RGB, (height_px, width_px, 3)
+  std::vector<int32_t> token_ids;  // caption, padded and truncated to the text encoder's length
+};
+
+// Asked at every place where work can end early; true makes it end there.
+using ShouldStop = std::function<bool()>;
+
+// The data set on the model's device, images sorted by name.
+struct TrainingData {
+  int64_t image_width_px;
+  int64_t image_height_px;
+  torch::Tensor latent_means;             // float32 (N, C, H, W)
+  torch::Tensor latent_stds;              // float32 (N, C, H, W)
+  TextKeysValues captions;                // rows: (K)
+  std::vector<int64_t> caption_of_image;  // (N), rows of `captions`
+
+  int64_t image_count() const { return static_cast<int64_t>(caption_of_image.size()); }
+};
+
+// Sorts `images` by name and encodes each picture and each distinct caption once. Throws IMAGE_INVALID for pictures
+// whose sizes differ, do not suit the model or do not match their pixels, INVALID_REQUEST for no picture, two of one
+// name or a caption of the wrong length, INTERNAL when `should_stop` ended the work.
+TrainingData encode_training_data(const BaseModel& model, std::vector<TrainingImage> images,
+                                  const ShouldStop& should_stop);
+
+}  // namespace brushwork

@@ -6,8 +6,8 @@ import { podHeldSignal } from './messages.ts';
 interface Session {
   holdId: string;
   pod: PodHeld | null;
-  /** True when a second pod answered for the same hold: a reset can re-schedule a hold that ran already. */
-  moved: boolean;
+  /** Ends the session from outside. */
+  end: (error: PodGoneError) => void;
 }
 
 /** How to take a pod. */
@@ -28,7 +28,10 @@ export class PodHolder {
       const session = this.#session;
       if (session === null || session.holdId !== pod.holdId) return;
       if (session.pod === null) session.pod = pod;
-      else if (session.pod.queue !== pod.queue) session.moved = true;
+      else if (session.pod.queue !== pod.queue) {
+        // A reset can re-schedule a hold that had a pod already.
+        session.end(new PodGoneError(podLost('Another pod answered for the same hold.')));
+      }
     });
   }
 
@@ -41,7 +44,8 @@ export class PodHolder {
    * @throws PodGoneError when the pod was lost, PauseRequestedError when the job was paused before a pod was found
    */
   async withPod<Result>(request: HoldRequest, work: (pod: PodHeld) => Promise<Result>): Promise<Result> {
-    const session: Session = { holdId: uuid4(), pod: null, moved: false };
+    const moved = Promise.withResolvers<never>();
+    const session: Session = { holdId: uuid4(), pod: null, end: moved.reject };
     this.#session = session;
     const holdScope = await CancellationScope.nonCancellable(async () => new CancellationScope({ cancellable: true }));
     const workScope = new CancellationScope({ cancellable: true });
@@ -61,11 +65,7 @@ export class PodHolder {
       await Promise.race([ended, condition(() => session.pod !== null || request.paused())]);
       const { pod } = session;
       if (pod === null) throw new PauseRequestedError();
-      const moved = workScope.run(async () => {
-        await condition(() => session.moved);
-        throw new PodGoneError(podLost('Another pod answered for the same hold.'));
-      });
-      return await Promise.race([workScope.run(() => work(pod)), ended, moved]);
+      return await Promise.race([workScope.run(() => work(pod)), ended, moved.promise]);
     } finally {
       this.#session = null;
       workScope.cancel();

@@ -14,8 +14,10 @@ import type {
 } from './config-types.ts';
 import { readTrainingConfig } from './training-config.ts';
 import type { ActivityLimits, LimitName } from './types.ts';
+import { originOf } from './webhook-origin.ts';
 
-const MIN_TOKEN_LENGTH = 32;
+/** The backend's token may not be shorter. */
+export const MIN_TOKEN_LENGTH = 32;
 
 /** What a section is read from. */
 export interface Sources {
@@ -132,7 +134,7 @@ export function readStorage({ root, env, roles, faults }: Sources): StorageConfi
   section.finish();
   if (!roles.has('control') && !roles.has('pod')) return null;
   const endpoint = env.text('AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL');
-  if (endpoint !== null && httpOrigin(endpoint) === null) {
+  if (endpoint !== null && originOf(endpoint) === null) {
     faults.push(`AWS_ENDPOINT_URL is ${JSON.stringify(endpoint)}: set it to an http(s) URL, or unset it for AWS S3.`);
   }
   if (fileUriRoot !== null && !path.isAbsolute(fileUriRoot)) {
@@ -159,13 +161,6 @@ export function readStorage({ root, env, roles, faults }: Sources): StorageConfi
   };
 }
 
-/** Scheme, host and port of an http(s) URL without user info, or null. */
-function httpOrigin(url: string): string | null {
-  const parsed = URL.parse(url);
-  if (parsed === null || !['http:', 'https:'].includes(parsed.protocol)) return null;
-  return parsed.username === '' && parsed.password === '' ? parsed.origin : null;
-}
-
 /** `BACKEND_API_URL`, `INTERNAL_API_TOKEN` and section `backend`. A bridge alone needs (and gets) no token. */
 export function readBackend({ root, env, roles, faults }: Sources): BackendConfig {
   const section = root.section('backend');
@@ -174,12 +169,12 @@ export function readBackend({ root, env, roles, faults }: Sources): BackendConfi
   const progressIntervalMs = section.durationMs('progressInterval');
   section.finish();
   const url = env.required(['BACKEND_API_URL'], 'set it to the URL of the backend, e.g. https://api.example.com');
-  const origin = url === '' ? null : httpOrigin(url);
+  const origin = url === '' ? null : originOf(url);
   if (url !== '' && origin === null)
     faults.push('BACKEND_API_URL must be an http(s) URL without user name, e.g. https://api.example.com.');
   const allowedOrigins = origin === null ? [] : [origin];
   for (const entry of allowed) {
-    const other = httpOrigin(entry);
+    const other = originOf(entry);
     if (other === null)
       section.fault(
         'allowedOrigins',

@@ -18,6 +18,7 @@ import type { Config, Role } from './config-types.ts';
 import { ROLES } from './config-types.ts';
 import type { WorkflowSettings } from './types.ts';
 
+export { MIN_TOKEN_LENGTH } from './config-sections.ts';
 export { ConfigError } from './config-source.ts';
 export type * from './config-types.ts';
 

@@ -1,0 +1,288 @@
+import { randomUUID } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  CopyObjectCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  S3Client,
+} from '@aws-sdk/client-s3';
+import type { S3ClientConfig } from '@aws-sdk/client-s3';
+import type { StorageConfig } from '../common/config.ts';
+import { InternalError, StorageUnavailableError } from '../common/errors.ts';
+import type {
+  ImageLocation,
+  ObjectLocation,
+  ObjectStore,
+  StoreCallOptions,
+  StoreReadOptions,
+  TransferResult,
+} from '../common/object-store.ts';
+import { UrlFetcher } from './fetch-url.ts';
+import { copyLocalImage } from './local-image.ts';
+import { isMissingObject, isTaken, toStorageError } from './storage-errors.ts';
+import { hashFile, limited, writeBody } from './write-stream.ts';
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const IDLE_TIMEOUT_MS = 60_000;
+const ATTEMPTS = 3;
+const CONFLICT_PAUSE_MS = 200;
+const PARALLEL_DELETES = 8;
+
+const show = ({ bucket, key }: ObjectLocation) => `s3://${bucket}/${key}`;
+
+/**
+ * The S3-compatible store of the configuration.
+ *
+ * @param config - endpoint, credentials and what local files may be read
+ */
+export function createObjectStore(config: StorageConfig): ObjectStore {
+  return new S3ObjectStore(config);
+}
+
+function clientOptions(config: StorageConfig): S3ClientConfig {
+  const checksums = config.checksums === 'when-required' ? 'WHEN_REQUIRED' : 'WHEN_SUPPORTED';
+  return {
+    region: config.region,
+    credentials: {
+      accessKeyId: config.accessKeyId,
+      secretAccessKey: config.secretAccessKey,
+      ...(config.sessionToken === null ? {} : { sessionToken: config.sessionToken }),
+    },
+    // Only AWS resolves bucket names as hosts; every other store is reached by path.
+    ...(config.endpoint === null ? {} : { endpoint: config.endpoint, forcePathStyle: true }),
+    requestChecksumCalculation: checksums,
+    responseChecksumValidation: checksums,
+    maxAttempts: ATTEMPTS,
+    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: IDLE_TIMEOUT_MS },
+  };
+}
+
+class S3ObjectStore implements ObjectStore {
+  readonly #client: S3Client;
+  readonly #fetcher: UrlFetcher;
+  readonly #fileUriRoot: string | null;
+
+  constructor(config: StorageConfig) {
+    this.#client = new S3Client(clientOptions(config));
+    this.#fetcher = new UrlFetcher(config.endpoint);
+    this.#fileUriRoot = config.fileUriRoot;
+  }
+
+  async downloadFile(
+    location: ObjectLocation,
+    file: string,
+    options: StoreReadOptions,
+  ): Promise<TransferResult | null> {
+    return this.#read(location, options, (body, announcedBytes) =>
+      writeBody(body, file, { name: show(location), announcedBytes, maxBytes: options.maxBytes }),
+    );
+  }
+
+  async getBytes(location: ObjectLocation, options: StoreReadOptions): Promise<Buffer | null> {
+    return this.#read(location, options, async (body, announcedBytes) => {
+      const chunks: Uint8Array[] = [];
+      const limits = { name: show(location), announcedBytes, maxBytes: options.maxBytes };
+      for await (const chunk of limited(body, limits)) chunks.push(chunk);
+      return Buffer.concat(chunks);
+    });
+  }
+
+  async downloadImage(
+    location: ImageLocation,
+    file: string,
+    options: StoreReadOptions,
+  ): Promise<TransferResult | null> {
+    switch (location.kind) {
+      case 'object':
+        return this.downloadFile(location, file, options);
+      case 'url':
+        return this.#fetcher.download(location.url, file, options);
+      case 'file':
+        return this.#call(`reading "${location.file}"`, options, () =>
+          copyLocalImage(location.file, this.#fileUriRoot, file, options),
+        );
+    }
+  }
+
+  async uploadFile(file: string, location: ObjectLocation, options: StoreCallOptions = {}): Promise<TransferResult> {
+    const { sizeBytes, sha256, md5Base64 } = await hashFile(file);
+    // The client can't rewind a stream, so it would not try again by itself.
+    for (let attempt = 1; ; attempt++) {
+      const body = createReadStream(file);
+      try {
+        await this.#call(`writing ${show(location)}`, options, (abort) =>
+          this.#client.send(
+            new PutObjectCommand({
+              Bucket: location.bucket,
+              Key: location.key,
+              Body: body,
+              ContentLength: sizeBytes,
+              ContentMD5: md5Base64,
+            }),
+            abort,
+          ),
+        );
+        return { sizeBytes, sha256 };
+      } catch (error) {
+        if (!(error instanceof StorageUnavailableError) || attempt === ATTEMPTS) throw error;
+        await pause(CONFLICT_PAUSE_MS * 2 ** attempt, options.signal);
+      } finally {
+        body.destroy();
+      }
+    }
+  }
+
+  async putIfAbsent(
+    location: ObjectLocation,
+    body: string | Uint8Array,
+    options: StoreCallOptions = {},
+  ): Promise<'created' | 'exists'> {
+    const { bucket: Bucket, key: Key } = location;
+    return this.#call(`writing ${show(location)}`, options, async (abort) => {
+      try {
+        await this.#client.send(new PutObjectCommand({ Bucket, Key, Body: body, IfNoneMatch: '*' }), abort);
+        return 'created';
+      } catch (error) {
+        if (isTaken(error)) return 'exists';
+        throw error;
+      }
+    });
+  }
+
+  async put(location: ObjectLocation, body: string | Uint8Array, options: StoreCallOptions = {}): Promise<void> {
+    const { bucket: Bucket, key: Key } = location;
+    await this.#call(`writing ${show(location)}`, options, (abort) =>
+      this.#client.send(new PutObjectCommand({ Bucket, Key, Body: body }), abort),
+    );
+  }
+
+  async copy(
+    from: ObjectLocation,
+    to: ObjectLocation,
+    options: StoreCallOptions = {},
+  ): Promise<{ sizeBytes: number } | null> {
+    const source = `${from.bucket}/${from.key}`.split('/').map(encodeURIComponent).join('/');
+    return this.#call(`copying ${show(from)} to ${show(to)}`, options, async (abort) => {
+      try {
+        await this.#client.send(new CopyObjectCommand({ Bucket: to.bucket, Key: to.key, CopySource: source }), abort);
+      } catch (error) {
+        if (isMissingObject(error)) return null;
+        throw error;
+      }
+      return this.head(to, options);
+    });
+  }
+
+  async head(location: ObjectLocation, options: StoreCallOptions = {}): Promise<{ sizeBytes: number } | null> {
+    const { bucket: Bucket, key: Key } = location;
+    return this.#call(`looking for ${show(location)}`, options, async (abort) => {
+      try {
+        const { ContentLength } = await this.#client.send(new HeadObjectCommand({ Bucket, Key }), abort);
+        return { sizeBytes: ContentLength ?? 0 };
+      } catch (error) {
+        if (isMissingObject(error)) return null;
+        throw error;
+      }
+    });
+  }
+
+  async list(bucket: string, prefix: string, options: StoreCallOptions = {}): Promise<string[]> {
+    return this.#call(`listing s3://${bucket}/${prefix}`, options, async (abort) => {
+      const keys: string[] = [];
+      let token: string | undefined;
+      do {
+        const page = await this.#client.send(
+          new ListObjectsV2Command({ Bucket: bucket, Prefix: prefix, ...(token ? { ContinuationToken: token } : {}) }),
+          abort,
+        );
+        for (const { Key } of page.Contents ?? []) if (Key !== undefined) keys.push(Key);
+        token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
+      } while (token !== undefined);
+      return keys.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+    });
+  }
+
+  async deleteAll(bucket: string, keys: readonly string[], options: StoreCallOptions = {}): Promise<void> {
+    // One by one: the batch call needs checksums that not every S3-compatible store agrees on.
+    const queue = [...keys];
+    const work = async () => {
+      for (let key = queue.pop(); key !== undefined; key = queue.pop()) {
+        const command = new DeleteObjectCommand({ Bucket: bucket, Key: key });
+        await this.#call(`deleting ${show({ bucket, key })}`, options, async (abort) => {
+          try {
+            await this.#client.send(command, abort);
+          } catch (error) {
+            if (!isMissingObject(error)) throw error;
+          }
+        });
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(PARALLEL_DELETES, keys.length) }, work));
+  }
+
+  async probe(bucket: string, options: StoreCallOptions = {}): Promise<void> {
+    const location = { bucket, key: `.brushwork-probe/${randomUUID()}` };
+    const first = await this.putIfAbsent(location, 'probe', options);
+    try {
+      const second = await this.putIfAbsent(location, 'again', options);
+      if (first !== 'created' || second !== 'exists') {
+        throw new InternalError(
+          `The store ignores conditional writes (If-None-Match) in bucket ${bucket}: use one that honours them, or a checkpoint could be overwritten.`,
+        );
+      }
+    } finally {
+      await this.deleteAll(bucket, [location.key], options);
+    }
+  }
+
+  close(): void {
+    this.#client.destroy();
+    this.#fetcher.close();
+  }
+
+  /** Sends a GET and hands its body on; null when there is no such object. */
+  async #read<T>(
+    location: ObjectLocation,
+    options: StoreReadOptions,
+    consume: (body: AsyncIterable<Uint8Array>, announcedBytes: number | null) => Promise<T>,
+  ): Promise<T | null> {
+    const { bucket: Bucket, key: Key } = location;
+    return this.#call(`reading ${show(location)}`, options, async (abort) => {
+      try {
+        const { Body, ContentLength } = await this.#client.send(new GetObjectCommand({ Bucket, Key }), abort);
+        if (Body === undefined) throw new InternalError(`The store answered without a body for ${show(location)}.`);
+        return await consume(Body as unknown as AsyncIterable<Uint8Array>, ContentLength ?? null);
+      } catch (error) {
+        if (isMissingObject(error)) return null;
+        throw error;
+      }
+    });
+  }
+
+  /** Runs one call, gives a writer that lost a race a few more tries, and maps what is thrown. */
+  async #call<T>(
+    action: string,
+    options: StoreCallOptions,
+    run: (abort: { abortSignal?: AbortSignal }) => Promise<T>,
+  ): Promise<T> {
+    options.signal?.throwIfAborted();
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await run(options.signal === undefined ? {} : { abortSignal: options.signal });
+      } catch (error) {
+        options.signal?.throwIfAborted();
+        const isConflict = error instanceof Error && error.name === 'ConditionalRequestConflict';
+        if (!isConflict || attempt === ATTEMPTS) throw toStorageError(error, action);
+        await pause(CONFLICT_PAUSE_MS * attempt, options.signal);
+      }
+    }
+  }
+}
+
+async function pause(durationMs: number, signal: AbortSignal | undefined): Promise<void> {
+  await sleep(durationMs, undefined, signal === undefined ? {} : { signal });
+}

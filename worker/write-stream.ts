@@ -1,0 +1,83 @@
+import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
+import { InvalidRequestError, StorageUnavailableError } from '../common/errors.ts';
+import type { TransferResult } from '../common/object-store.ts';
+
+/** What is known about a body before it is read. */
+export interface BodyLimits {
+  /** How the source is called in errors. */
+  name: string;
+  /** Length that the source announced, or null. */
+  announcedBytes: number | null;
+  maxBytes: number;
+}
+
+function tooLong({ name, maxBytes }: BodyLimits): InvalidRequestError {
+  return new InvalidRequestError(`${name} is larger than the ${maxBytes} bytes that are allowed.`);
+}
+
+/**
+ * Passes a body on chunk by chunk, under its cap.
+ *
+ * @throws InvalidRequestError when it is longer than `maxBytes`
+ * @throws StorageUnavailableError when it is shorter or longer than announced
+ */
+export async function* limited(body: AsyncIterable<Uint8Array>, limits: BodyLimits): AsyncGenerator<Uint8Array> {
+  if (limits.announcedBytes !== null && limits.announcedBytes > limits.maxBytes) throw tooLong(limits);
+  let sizeBytes = 0;
+  for await (const chunk of body) {
+    sizeBytes += chunk.byteLength;
+    if (sizeBytes > limits.maxBytes) throw tooLong(limits);
+    yield chunk;
+  }
+  if (limits.announcedBytes !== null && sizeBytes !== limits.announcedBytes) {
+    throw new StorageUnavailableError(
+      `${limits.name} came with ${sizeBytes} of ${limits.announcedBytes} bytes: the connection broke off. Try again.`,
+    );
+  }
+}
+
+/**
+ * Writes a body to a file, hashing on the way. The bytes go to a temporary file in the same folder, which is renamed when
+ * they are complete: whoever sees `file` sees all of it.
+ *
+ * @returns size and SHA-256 of what was written
+ */
+export async function writeBody(
+  body: AsyncIterable<Uint8Array>,
+  file: string,
+  limits: BodyLimits,
+): Promise<TransferResult> {
+  const temporary = `${file}.${randomUUID()}.part`;
+  const hash = createHash('sha256');
+  let sizeBytes = 0;
+  const handle = await open(temporary, 'wx');
+  try {
+    for await (const chunk of limited(body, limits)) {
+      hash.update(chunk);
+      sizeBytes += chunk.byteLength;
+      await handle.writeFile(chunk);
+    }
+    await handle.close();
+    await rename(temporary, file);
+  } catch (error) {
+    await handle.close();
+    await rm(temporary, { force: true });
+    throw error;
+  }
+  return { sizeBytes, sha256: hash.digest('hex') };
+}
+
+/** Size and hashes of a file: SHA-256 for our manifests, MD5 for the store to check what it received. */
+export async function hashFile(file: string): Promise<TransferResult & { md5Base64: string }> {
+  const sha256 = createHash('sha256');
+  const md5 = createHash('md5');
+  let sizeBytes = 0;
+  for await (const chunk of createReadStream(file) as AsyncIterable<Buffer>) {
+    sha256.update(chunk);
+    md5.update(chunk);
+    sizeBytes += chunk.byteLength;
+  }
+  return { sizeBytes, sha256: sha256.digest('hex'), md5Base64: md5.digest('base64') };
+}

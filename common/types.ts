@@ -201,6 +201,8 @@ export interface TrainEpochChunkInput {
   config: TrainingConfig;
   /** Epochs done before this chunk. */
   fromEpoch: number;
+  /** Micro-steps of one epoch: tells whether a trainer stands exactly at `fromEpoch`. */
+  stepsPerEpoch: number;
   /** Train until this many epochs are done. */
   untilEpoch: number;
   /** Receives progress webhooks. */
@@ -244,6 +246,8 @@ export interface CheckpointInput {
   fingerprint: string;
   /** Mean loss per epoch from epoch 0 on: kept in the manifest so that a resumed job shows its whole curve. */
   epochLosses: number[];
+  /** True when the manifest of this epoch turned out damaged earlier: it is written anew. */
+  replaceDamaged: boolean;
 }
 
 /** Result of `checkpoint`. */
@@ -260,8 +264,9 @@ export interface UploadInput {
   holdId: string;
   jobDirectory: string;
   checkpointFile: string;
-  fingerprint: string;
   config: TrainingConfig;
+  /** Micro-steps of the finished run. */
+  totalSteps: number;
 }
 
 /** Result of `upload`. */

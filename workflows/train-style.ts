@@ -48,7 +48,7 @@ class Job {
   readonly #holder = new PodHolder();
   readonly #budgets: Budgets;
   readonly #scope = CancellationScope.current();
-  readonly #damagedManifestKeys: string[] = [];
+  readonly #damagedManifests = new Map<number, string>();
   #msPerEpoch = 0;
 
   constructor(input: TrainStyleInput) {
@@ -156,7 +156,7 @@ class Job {
       measured: ({ meanStepMs, stepsPerEpoch }) => {
         this.#msPerEpoch = meanStepMs * stepsPerEpoch;
       },
-      damagedManifestKeys: this.#damagedManifestKeys,
+      damagedManifests: this.#damagedManifests,
     };
   }
 

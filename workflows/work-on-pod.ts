@@ -16,8 +16,8 @@ export interface PodWorkContext {
   paused: () => boolean;
   /** Learns how long a step takes. */
   measured: (progress: { meanStepMs: number; stepsPerEpoch: number }) => void;
-  /** Manifests that turned out damaged, over all pods. */
-  damagedManifestKeys: string[];
+  /** Manifests that turned out damaged, by epoch, over all pods. */
+  damagedManifests: Map<number, string>;
 }
 
 /** Trained and staged: what `promote` and the complete notice need. */
@@ -112,8 +112,8 @@ export class PodWork {
           ...this.#ids,
           jobDirectory: data.jobDirectory,
           checkpointFile: fileOf(position),
-          fingerprint: data.fingerprint,
           config,
+          totalSteps: position.step,
         },
       ),
     );
@@ -127,10 +127,10 @@ export class PodWork {
   }
 
   async #prepare(): Promise<{ resumeFrom: CheckpointRef | null; data: DownloadResult }> {
-    const { calls, view, input, damagedManifestKeys } = this.#context;
+    const { calls, view, input, damagedManifests } = this.#context;
     const { styleId, taskId, images, tags, parameters } = input;
     for (;;) {
-      const found = await calls.findResumePoint({ styleId, taskId, excludedManifestKeys: [...damagedManifestKeys] });
+      const found = await calls.findResumePoint({ styleId, taskId, excludedManifestKeys: [...damagedManifests.values()] });
       this.#leaveIfCancelled();
       view.resumesFrom(found);
       const resumeFrom = found.checkpoint;
@@ -149,7 +149,7 @@ export class PodWork {
         const failure = jobFailureOf(error);
         if (failure.code !== 'CHECKSUM_MISMATCH' || resumeFrom === null) throw error;
         // Each turn excludes one more manifest, so this ends at the latest with a start from epoch 0.
-        damagedManifestKeys.push(resumeFrom.manifestKey);
+        damagedManifests.set(resumeFrom.epoch, resumeFrom.manifestKey);
         view.failedWith(failure);
         view.enter('preparing', `The checkpoint of epoch ${resumeFrom.epoch} is damaged: going back to an older one.`);
       }
@@ -171,6 +171,7 @@ export class PodWork {
           fingerprint: data.fingerprint,
           config: data.config,
           fromEpoch: from.epoch,
+          stepsPerEpoch: Math.ceil(data.imageCount / data.config.batchSize),
           untilEpoch,
           webhookOrigin: input.webhookOrigin,
         },
@@ -185,7 +186,7 @@ export class PodWork {
   }
 
   async #commit(data: DownloadResult, position: Position): Promise<void> {
-    const { view, budgets } = this.#context;
+    const { view, budgets, damagedManifests } = this.#context;
     const { epoch, step } = position;
     const epochLosses = view.epochLosses.slice(0, epoch);
     const { checkpoint } = await this.#retrying(() =>
@@ -198,9 +199,11 @@ export class PodWork {
           step,
           fingerprint: data.fingerprint,
           epochLosses,
+          replaceDamaged: damagedManifests.has(epoch),
         },
       ),
     );
+    damagedManifests.delete(epoch);
     view.committed(checkpoint);
     view.failedWith(null);
     budgets.progressMade();

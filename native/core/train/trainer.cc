@@ -209,13 +209,17 @@ void Trainer::fail_diverged() const {
 
 RunState Trainer::state() const {
   if (diverged_) fail_diverged();
+  return state_layout(micro_steps_run_);
+}
+
+RunState Trainer::state_layout(int64_t micro_steps) const {
   RunState state{};
-  state.micro_steps_run = micro_steps_run_;
+  state.micro_steps_run = micro_steps;
   state.params = lora_.values().detach();
   state.exp_avg = optimizer_.exp_avg();
   state.exp_avg_sq = optimizer_.exp_avg_sq();
   state.step_count = optimizer_.step_count();
-  if (!window_ends_after(micro_steps_run_)) state.gradients = lora_.gradients();
+  if (!window_ends_after(micro_steps)) state.gradients = lora_.gradients();
   if (scaler_) {
     state.loss_scale = scaler_->scale();
     state.growth_tracker = scaler_->growth_tracker();

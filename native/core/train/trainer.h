@@ -74,6 +74,7 @@ class Trainer {
   const LoraParameters& lora() const { return lora_; }
   const TrainingData& data() const { return data_; }
   const SchedulerConfig& scheduler() const { return schedule_.config(); }
+  torch::Dtype compute_dtype() const { return model_.unet.dtype(); }
   int64_t micro_steps_per_epoch() const;
   Position position() const;
 
@@ -86,6 +87,8 @@ class Trainer {
   // The state between two micro-steps. Tensors share the trainer's storage: copy or write them before training on.
   // Throws LOSS_NOT_FINITE after `train` threw it: that state is worth nothing.
   RunState state() const;
+  // Tensors with the types and shapes of the state after `micro_steps` of this run; their values mean nothing.
+  RunState state_layout(int64_t micro_steps) const;
   // Copies `state` (of the same shapes) into the trainer.
   void set_state(const RunState& state);
 

@@ -1,0 +1,144 @@
+#include "core/model_io/lora_export.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <system_error>
+
+#include "core/errors.h"
+#include "core/model_io/json.h"
+#include "core/model_io/safetensors.h"
+
+namespace brushwork {
+
+namespace {
+
+using Tensors = std::map<std::string, torch::Tensor>;
+using Metadata = std::map<std::string, std::string>;
+
+void make_directory(const std::filesystem::path& directory) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) {
+    throw Error(ErrorCode::kInternal, "Could not make the directory " + directory.string() + " for the weights: " +
+                                          error.message() + ". Check the disk and its permissions.");
+  }
+}
+
+// 32 rather than 32.0 where the number is whole, as Python's configurations have it.
+Json number(double value) {
+  if (value == std::floor(value) && std::abs(value) < 1e15) return static_cast<int64_t>(value);
+  return value;
+}
+
+// The last parts of the targets' names: "to_k", "to_out.0", …, which PEFT matches as suffixes.
+std::vector<std::string> target_suffixes(const LoraParameters& lora) {
+  std::set<std::string> suffixes;
+  for (const auto& target : lora.targets()) {
+    // The projection's own name follows "attn1." or "attn2.".
+    const auto attention = target.name.rfind(".attn");
+    suffixes.insert(target.name.substr(target.name.find('.', attention + 1) + 1));
+  }
+  return {suffixes.begin(), suffixes.end()};
+}
+
+// The fields that every PEFT since 0.6 knows; one more and an older reader refuses the file.
+// huggingface/peft v0.21.1, src/peft/tuners/lora/config.py, LoraConfig.
+Json peft_config(const LoraParameters& lora, double alpha, const Json& base_model_name) {
+  return {{"alpha_pattern", Json::object()},
+          {"auto_mapping", nullptr},
+          {"base_model_name_or_path", base_model_name},
+          {"bias", "none"},
+          {"fan_in_fan_out", false},
+          {"inference_mode", true},
+          {"init_lora_weights", true},
+          {"layers_pattern", nullptr},
+          {"layers_to_transform", nullptr},
+          {"lora_alpha", number(alpha)},
+          {"lora_dropout", lora.config().dropout},
+          {"modules_to_save", nullptr},
+          {"peft_type", "LORA"},
+          {"r", lora.config().rank},
+          {"rank_pattern", Json::object()},
+          {"revision", nullptr},
+          {"target_modules", target_suffixes(lora)},
+          {"task_type", nullptr}};
+}
+
+// huggingface/diffusers v0.42.1, src/diffusers/loaders/lora_base.py, write_lora_layers. Readers that ignore the header
+// take a scale of 1, so alpha / rank is folded into B and the header says the same (lora_alpha = r).
+void write_diffusers(const LoraParameters& lora, const std::filesystem::path& file) {
+  Tensors tensors;
+  for (int64_t i = 0; i < lora.module_count(); ++i) {
+    const auto key = "unet." + lora.targets()[static_cast<size_t>(i)].name;
+    tensors.emplace(key + ".lora_A.weight", lora.a(i));
+    tensors.emplace(key + ".lora_B.weight", lora.b(i) * lora.config().scale());
+  }
+  Json adapter = Json::object();
+  const Json config = peft_config(lora, static_cast<double>(lora.config().rank), nullptr);
+  for (const auto& [key, value] : config.items()) adapter["unet." + key] = value;
+  write_safetensors(file.string(), tensors, {{"format", "pt"}, {"lora_adapter_metadata", adapter.dump(2)}});
+}
+
+// huggingface/peft v0.21.1, src/peft/utils/save_and_load.py, get_peft_model_state_dict.
+void write_peft(const LoraParameters& lora, const LoraExportOptions& options, const std::filesystem::path& directory) {
+  Tensors tensors;
+  for (int64_t i = 0; i < lora.module_count(); ++i) {
+    const auto key = "base_model.model." + lora.targets()[static_cast<size_t>(i)].name;
+    tensors.emplace(key + ".lora_A.weight", lora.a(i));
+    tensors.emplace(key + ".lora_B.weight", lora.b(i));
+  }
+  auto config = peft_config(lora, lora.config().alpha, options.base_model_name);
+  config["auto_mapping"] = {{"base_model_class", "UNet2DConditionModel"},
+                            {"parent_library", "diffusers.models.unets.unet_2d_condition"}};
+  make_directory(directory);
+  write_safetensors((directory / "adapter_model.safetensors").string(), tensors, {{"format", "pt"}});
+  write_file_atomically((directory / "adapter_config.json").string(), config.dump(2) + "\n");
+}
+
+// kohya-ss/sd-scripts 48d368fa, library/train_util.py SS_METADATA_MINIMUM_KEYS and library/sai_model_spec.py.
+Metadata kohya_metadata(const LoraParameters& lora, const LoraExportOptions& options) {
+  const bool is_v_prediction = options.prediction_type == PredictionType::kVPrediction;
+  return {{"format", "pt"},
+          {"ss_v2", "False"},
+          {"ss_base_model_version", "sd_v1"},
+          {"ss_network_module", "networks.lora"},
+          {"ss_network_dim", std::to_string(lora.config().rank)},
+          {"ss_network_alpha", Json(lora.config().alpha).dump()},
+          {"ss_network_args", "{}"},
+          {"modelspec.sai_model_spec", "1.0.1"},
+          {"modelspec.architecture", "stable-diffusion-v1/lora"},
+          {"modelspec.implementation", "diffusers"},
+          {"modelspec.title", "Brushwork style LoRA"},
+          {"modelspec.resolution", std::to_string(options.width_px) + "x" + std::to_string(options.height_px)},
+          {"modelspec.prediction_type", is_v_prediction ? "v" : "epsilon"}};
+}
+
+// kohya-ss/sd-scripts 48d368fa, networks/lora.py.
+void write_kohya(const LoraParameters& lora, const LoraExportOptions& options, const std::filesystem::path& file) {
+  Tensors tensors;
+  const auto alpha = torch::full({}, lora.config().alpha, torch::kFloat32);
+  for (int64_t i = 0; i < lora.module_count(); ++i) {
+    auto key = "lora_unet_" + lora.targets()[static_cast<size_t>(i)].name;
+    std::replace(key.begin(), key.end(), '.', '_');
+    tensors.emplace(key + ".lora_down.weight", lora.a(i));
+    tensors.emplace(key + ".lora_up.weight", lora.b(i));
+    tensors.emplace(key + ".alpha", alpha);
+  }
+  write_safetensors(file.string(), tensors, kohya_metadata(lora, options));
+}
+
+}  // namespace
+
+void export_lora(const LoraParameters& lora, const LoraExportOptions& options, const std::string& directory) {
+  const torch::NoGradGuard no_grad;
+  const std::filesystem::path root(directory);
+  make_directory(root);
+  write_diffusers(lora, root / "lora_weights.safetensors");
+  write_peft(lora, options, root / "peft");
+  write_kohya(lora, options, root / "kohya.safetensors");
+}
+
+}  // namespace brushwork

@@ -1,0 +1,31 @@
+// Defines: LoraExportOptions, export_lora (one trained LoRA as the three files that readers expect).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/lora/lora_parameters.h"
+#include "core/model_io/base_model.h"
+
+namespace brushwork {
+
+// What goes into the headers besides the LoRA itself; nothing of the customer's.
+struct LoraExportOptions {
+  std::string base_model_name;  // `base_model_name_or_path` of the PEFT configuration
+  int64_t width_px;             // size of the training pictures
+  int64_t height_px;
+  PredictionType prediction_type;
+};
+
+// Writes below `directory` (made where missing), each file atomically and float32:
+//
+//   lora_weights.safetensors          diffusers keys; alpha / rank folded into B, header with lora_alpha = r
+//   peft/adapter_config.json          alpha here
+//   peft/adapter_model.safetensors    PEFT keys, raw B
+//   kohya.safetensors                 kohya keys, raw B, alpha as a tensor per module
+//
+// so that each reader makes the same ΔW = (alpha / rank) B A. Equal parameters give equal bytes. Throws INTERNAL when
+// the disk refuses.
+void export_lora(const LoraParameters& lora, const LoraExportOptions& options, const std::string& directory);
+
+}  // namespace brushwork

@@ -71,7 +71,7 @@ export const VERBS = {
     commands: [
       ['tsc'],
       ['eslint', '--cache', '--cache-location', ESLINT_CACHE, '--max-warnings', '0', '.'],
-      ['node', 'scripts/check-native-layers.ts'],
+      ['node', 'scripts/check-native.ts'],
     ],
     summary: 'check types and rules',
   },

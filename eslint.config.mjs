@@ -48,7 +48,7 @@ export default defineConfig(
     },
     rules: {
       eqeqeq: ['error', 'always'],
-      'max-lines': ['error', 300],
+      'max-lines': ['error', { max: 300, skipBlankLines: true, skipComments: true }],
       'no-restricted-properties': ['error', environmentBan],
       'import-x/no-cycle': ['error', { ignoreExternal: true }],
       'import-x/no-self-import': 'error',

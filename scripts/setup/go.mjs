@@ -43,13 +43,15 @@ export async function buildGoTool(pin) {
   await cachedFolder(`${pin.name}-${pin.version}`, `${pin.name} ${pin.version}`, async (folder, setStatus) => {
     const bin = join(folder, 'bin');
     mkdirSync(bin);
+    let modules = 0;
     let packages = 0;
-    setStatus(() => (packages === 0 ? 'downloading modules' : `building, ${packages} packages compiled`));
+    setStatus(() => `building: ${modules} modules fetched, ${packages} packages compiled`);
     const goVersion = await capture('go', ['env', 'GOVERSION']);
     await capture('go', ['install', '-v', ...pin.flags, `${pin.package}@v${pin.version}`], {
       env: { ...process.env, ...toolchainEnvironment(goVersion), GOBIN: bin },
       onLine: (line) => {
-        if (!line.startsWith('go: ')) packages += 1;
+        if (line.startsWith('go: downloading')) modules += 1;
+        else packages += 1;
       },
     });
     const built = readdirSync(bin)[0];

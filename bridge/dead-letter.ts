@@ -1,0 +1,103 @@
+import { randomUUID } from 'node:crypto';
+import type { ConfirmChannel, ConsumeMessage, Message, Options } from 'amqplib';
+import type { BrushworkError } from '../common/errors.ts';
+
+const CONFIRM_TIMEOUT_MS = 30_000;
+const MAX_ERROR_CHARACTERS = 1000;
+
+/** Headers that would make the broker route the copy to other queues as well. */
+const ROUTING_HEADERS = new Set(['CC', 'BCC']);
+
+/** Names this one publish, so that a copy that the broker hands back can be told from others. */
+const ID_HEADER = 'x-dead-letter-id';
+
+/**
+ * Puts a copy of a message that can't be processed into the dead queue and waits until the broker has it on record. Only
+ * then may the message be acknowledged.
+ *
+ * @param channel - in confirm mode
+ * @param deadQueue - declared by the caller
+ * @param message - as delivered
+ * @param error - why it is refused; goes into the headers `x-error-code` and `x-error-message`
+ * @throws Error when the broker did not take the copy
+ */
+export async function moveToDeadQueue(
+  channel: ConfirmChannel,
+  deadQueue: string,
+  message: ConsumeMessage,
+  error: BrushworkError,
+): Promise<void> {
+  const id = randomUUID();
+  const original = (message.properties.headers ?? {}) as Record<string, unknown>;
+  const ours = {
+    'x-error-code': error.code,
+    'x-error-message': error.message.slice(0, MAX_ERROR_CHARACTERS),
+    'x-first-seen': typeof original['x-first-seen'] === 'string' ? original['x-first-seen'] : new Date().toISOString(),
+    [ID_HEADER]: id,
+  };
+  const kept = Object.fromEntries(Object.entries(original).filter(([name]) => !ROUTING_HEADERS.has(name)));
+  let isReturned = false;
+  // The broker returns what it cannot route before it confirms it.
+  const onReturn = (returned: Message) => {
+    if (returned.properties.headers?.[ID_HEADER] === id) isReturned = true;
+  };
+  channel.on('return', onReturn);
+  try {
+    await publish(channel, deadQueue, message, { ...kept, ...ours }).catch((reason: unknown) => {
+      // Foreign headers that can't be written again must not keep the message circling.
+      if (!(reason instanceof UnwritableHeadersError)) throw reason;
+      return publish(channel, deadQueue, message, ours);
+    });
+    if (isReturned) throw new Error(`The queue ${deadQueue} does not exist any more.`);
+  } finally {
+    channel.off('return', onReturn);
+  }
+}
+
+class UnwritableHeadersError extends Error {}
+
+async function publish(
+  channel: ConfirmChannel,
+  queue: string,
+  { content, properties }: ConsumeMessage,
+  headers: Record<string, unknown>,
+): Promise<void> {
+  const options: Options.Publish = {
+    headers,
+    persistent: true,
+    mandatory: true,
+    // Not kept: expiration would delete the copy, and a user id that is not ours makes the broker close the channel.
+    ...defined({
+      contentType: properties.contentType as unknown,
+      contentEncoding: properties.contentEncoding as unknown,
+      correlationId: properties.correlationId as unknown,
+      messageId: properties.messageId as unknown,
+      timestamp: properties.timestamp as unknown,
+      type: properties.type as unknown,
+      appId: properties.appId as unknown,
+      priority: properties.priority as unknown,
+      replyTo: properties.replyTo as unknown,
+    }),
+  };
+  await new Promise<void>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      reject(new Error(`The broker did not confirm a message to ${queue} within ${CONFIRM_TIMEOUT_MS} ms.`));
+    }, CONFIRM_TIMEOUT_MS);
+    const confirmed = (error: unknown) => {
+      clearTimeout(timer);
+      if (error === null || error === undefined) resolve();
+      else reject(error instanceof Error ? error : new Error(`The broker refused a message to ${queue}.`));
+    };
+    try {
+      channel.sendToQueue(queue, content, options, confirmed);
+    } catch (error) {
+      clearTimeout(timer);
+      const isClosed = error instanceof Error && error.name === 'IllegalOperationError';
+      reject(isClosed ? error : new UnwritableHeadersError('The headers can not be written.', { cause: error }));
+    }
+  });
+}
+
+function defined(values: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
+}

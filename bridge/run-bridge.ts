@@ -1,0 +1,126 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client, Connection } from '@temporalio/client';
+import type { ConsumeMessage } from 'amqplib';
+import { requireSection } from '../common/config.ts';
+import type { Config } from '../common/config.ts';
+import { toBrushworkError } from '../common/errors.ts';
+import type { BrushworkError } from '../common/errors.ts';
+import { jobLogger } from '../common/logger.ts';
+import type { Logger } from '../common/logger.ts';
+import { Backoff } from './backoff.ts';
+import { runSession } from './consumer.ts';
+import { parseJobMessage } from './envelope.ts';
+import type { JobMessage } from './envelope.ts';
+import { TemporalUnavailableError, TrainingStarter } from './start-training.ts';
+
+/** How long the bridge waits for others. */
+export interface BridgeTiming {
+  /** Longest time that a message is held while Temporal is down; far below RabbitMQ's `consumer_timeout` of 30 min. */
+  holdMs: number;
+  /** Time that starts in hand get when the bridge is asked to stop. */
+  drainMs: number;
+  /** Longest pause between two tries of anything. */
+  longestPauseMs: number;
+}
+
+const DEFAULT_TIMING: BridgeTiming = { holdMs: 300_000, drainMs: 10_000, longestPauseMs: 15_000 };
+const FIRST_PAUSE_MS = 250;
+
+/** A session that lived this long was healthy: the next reconnect is tried at once again. */
+const HEALTHY_SESSION_MS = 10_000;
+
+/** What a bridge needs beside its configuration. */
+export interface BridgeDependencies {
+  logger: Logger;
+  /** Ends the bridge: no more messages are taken, those in hand are finished. */
+  signal: AbortSignal;
+  /** For tests; default: 5 min, 10 s, 15 s. */
+  timing?: Partial<BridgeTiming>;
+  /** Called each time messages begin to flow. */
+  onReady?: () => void;
+}
+
+/**
+ * Turns job messages into `trainStyle` workflows until the signal. Outages of RabbitMQ and Temporal are waited for.
+ *
+ * @param config - loaded with the role `bridge`
+ * @param dependencies - see {@link BridgeDependencies}
+ * @throws ConfigError when the configuration was loaded without the role `bridge`
+ */
+export async function runBridge(config: Config, dependencies: BridgeDependencies): Promise<void> {
+  const rabbitmq = requireSection(config, 'rabbitmq');
+  const { logger, signal, onReady = () => undefined } = dependencies;
+  const timing = { ...DEFAULT_TIMING, ...dependencies.timing };
+  const connection = Connection.lazy(config.temporal.connection);
+  const client = new Client({ connection, namespace: config.temporal.namespace });
+  const starter = new TrainingStarter(client, config, logger);
+  const backoff = new Backoff(FIRST_PAUSE_MS, timing.longestPauseMs);
+  const handle = (message: ConsumeMessage, sessionSignal: AbortSignal) =>
+    handleMessage(message, { starter, logger, timing, signal: sessionSignal });
+  try {
+    while (!signal.aborted) {
+      // With Temporal down, messages wait in the queue, where they can be seen, and not in our hands.
+      if (await starter.isReachable()) {
+        const startedAtMs = Date.now();
+        const ready = () => {
+          logger.info({ queue: rabbitmq.queue, prefetch: rabbitmq.prefetch }, 'waiting for job messages');
+          onReady();
+        };
+        const end = await runSession({ rabbitmq, handle, logger, signal, drainMs: timing.drainMs, onReady: ready });
+        if (end.reason === 'stopped') break;
+        if (Date.now() - startedAtMs >= HEALTHY_SESSION_MS) backoff.reset();
+        logger.warn({ err: end.error }, 'stopped taking messages; trying again');
+      }
+      await sleep(backoff.nextMs(), undefined, { signal }).catch(() => undefined);
+    }
+  } finally {
+    await connection.close();
+  }
+  logger.info('bridge stopped');
+}
+
+interface HandleContext {
+  starter: TrainingStarter;
+  logger: Logger;
+  timing: BridgeTiming;
+  signal: AbortSignal;
+}
+
+/** Resolves with null once Temporal has the job, or with the reason why the message can't be processed. */
+async function handleMessage(message: ConsumeMessage, context: HandleContext): Promise<BrushworkError | null> {
+  let logger = context.logger;
+  try {
+    const job = parseJobMessage(message.content);
+    logger = jobLogger(logger, job);
+    if (job.unknownFields.length > 0) logger.warn({ fields: job.unknownFields }, 'ignored unknown fields of a message');
+    const outcome = await startWhenPossible(job, { ...context, logger });
+    logger.info({ images: job.images.length, redelivered: message.fields.redelivered }, messageFor(outcome));
+    return null;
+  } catch (error) {
+    if (error instanceof TemporalUnavailableError || context.signal.aborted) throw error;
+    const refusal = toBrushworkError(error);
+    logger.error({ err: refusal, code: refusal.code }, 'message refused: it goes to the dead queue');
+    return refusal;
+  }
+}
+
+const messageFor = (outcome: 'started' | 'duplicate') =>
+  outcome === 'started' ? 'training started' : 'duplicate message: the job is known already';
+
+/** Tries until Temporal takes the start, or for as long as a message may be held. */
+async function startWhenPossible(job: JobMessage, context: HandleContext): Promise<'started' | 'duplicate'> {
+  const { starter, logger, timing, signal } = context;
+  const giveUpAtMs = Date.now() + timing.holdMs;
+  const backoff = new Backoff(FIRST_PAUSE_MS, timing.longestPauseMs);
+  for (;;) {
+    try {
+      return await starter.start(job);
+    } catch (error) {
+      signal.throwIfAborted();
+      const pauseMs = backoff.nextMs();
+      if (!(error instanceof TemporalUnavailableError) || Date.now() + pauseMs > giveUpAtMs) throw error;
+      logger.warn({ err: error, retryMs: pauseMs }, 'Temporal did not take the start; trying again');
+      await sleep(pauseMs, undefined, { signal });
+    }
+  }
+}

@@ -1,0 +1,185 @@
+import {
+  ServiceError,
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowNotFoundError,
+  isGrpcServiceError,
+} from '@temporalio/client';
+import type { Client, WorkflowExecutionDescription, WorkflowStartOptions } from '@temporalio/client';
+import { InternalWorkflowStartOptionsSymbol } from '@temporalio/client/lib/internal.js';
+import type { InternalWorkflowStartOptions } from '@temporalio/client/lib/internal.js';
+import { TypedSearchAttributes, defineSearchAttributeKey } from '@temporalio/common';
+import { workflowSettings } from '../common/config.ts';
+import type { Config } from '../common/config.ts';
+import { InternalError, TrainingInProgressError } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
+import { defaultEpochs } from '../common/training-config.ts';
+import type { TrainStyleInput, TrainStyleMemo } from '../common/types.ts';
+import { allowedOrigin } from '../common/webhook-origin.ts';
+import type { JobMessage } from './envelope.ts';
+
+/** Name by which the workflow is registered. */
+const WORKFLOW_TYPE = 'trainStyle';
+
+const CALL_TIMEOUT_MS = 10_000;
+const GRPC_INVALID_ARGUMENT = 3;
+
+/** Stands for "nothing yet" in a Keyword attribute. */
+const NONE = '-';
+
+/** Thrown when Temporal can't be reached or can't take the start now: the message stays where it is. */
+export class TemporalUnavailableError extends Error {
+  override readonly name = 'TemporalUnavailableError';
+}
+
+/** The workflow id of a style: one training at a time, and an id that an operator can type. */
+export function workflowIdOf(styleId: number): string {
+  return `train-style-${styleId}`;
+}
+
+/** Starts workflows for job messages, once each. */
+export class TrainingStarter {
+  readonly #client: Client;
+  readonly #config: Config;
+  readonly #logger: Logger;
+  #searchAttributes = true;
+
+  /**
+   * @param client - connected to the namespace of the configuration
+   * @param config - goes into each job as far as a workflow needs it
+   */
+  constructor(client: Client, config: Config, logger: Logger) {
+    this.#client = client;
+    this.#config = config;
+    this.#logger = logger;
+  }
+
+  /** Tells whether Temporal answers for our namespace. */
+  async isReachable(): Promise<boolean> {
+    try {
+      await this.#withDeadline(() =>
+        this.#client.workflowService.describeNamespace({ namespace: this.#config.temporal.namespace }),
+      );
+      return true;
+    } catch (error) {
+      this.#logger.warn({ err: error, address: this.#config.temporal.address }, 'Temporal does not answer');
+      return false;
+    }
+  }
+
+  /**
+   * Starts the workflow of a job. Safe to repeat: a job that runs, or ran last for its style, is not started again.
+   *
+   * @returns `duplicate` when the job is known already
+   * @throws TrainingInProgressError when another task of the style is training
+   * @throws BlockedTargetError when the webhook's origin is not allowed
+   * @throws TemporalUnavailableError when it should be tried again later
+   */
+  async start(job: JobMessage): Promise<'started' | 'duplicate'> {
+    const input = {
+      styleId: job.styleId,
+      taskId: job.taskId,
+      images: job.images,
+      tags: job.tags,
+      parameters: job.parameters,
+      webhookOrigin: allowedOrigin(job.webhookUrl, this.#config.backend.allowedOrigins),
+    };
+    if (await this.#isKnown(job)) return 'duplicate';
+    try {
+      await this.#startWorkflow(input);
+      return 'started';
+    } catch (error) {
+      // Another bridge was quicker: with this job, or with another one of the style.
+      if (error instanceof WorkflowExecutionAlreadyStartedError && (await this.#isKnown(job))) return 'duplicate';
+      throw toStartError(error);
+    }
+  }
+
+  /** True when this task runs or ran last; false when the style is free. */
+  async #isKnown(job: JobMessage): Promise<boolean> {
+    let last: WorkflowExecutionDescription;
+    try {
+      last = await this.#withDeadline(() => this.#client.workflow.getHandle(workflowIdOf(job.styleId)).describe());
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return false;
+      throw toStartError(error);
+    }
+    const { taskId } = (last.memo ?? {}) as Partial<TrainStyleMemo>;
+    if (taskId === job.taskId) return true;
+    if (last.status.name !== 'RUNNING') return false;
+    throw new TrainingInProgressError(
+      `Style ${job.styleId} is being trained by task ${taskId ?? 'unknown'}: wait for it to end, or cancel it, and send task ${job.taskId} again.`,
+    );
+  }
+
+  async #startWorkflow(job: Omit<TrainStyleInput, 'settings'>): Promise<void> {
+    if (!this.#searchAttributes) {
+      await this.#send(job, false);
+      return;
+    }
+    try {
+      await this.#send(job, true);
+    } catch (error) {
+      if (!isInvalidArgument(error)) throw error;
+      // Most likely the namespace does not know our attributes; if it is the job, this fails as well.
+      await this.#send(job, false);
+      this.#searchAttributes = false;
+      this.#logger.warn(
+        { err: error },
+        'The namespace does not know our search attributes: jobs run, but cannot be searched. Register those that temporal.yaml lists and restart the bridge.',
+      );
+    }
+  }
+
+  async #send(job: Omit<TrainStyleInput, 'settings'>, searchAttributes: boolean): Promise<void> {
+    const memo: TrainStyleMemo = { taskId: job.taskId };
+    const epochs = job.parameters.epochs ?? this.#config.training.recipe.epochs ?? defaultEpochs(job.images.length);
+    const input: TrainStyleInput = { ...job, settings: workflowSettings(this.#config, searchAttributes) };
+    const options: WorkflowStartOptions & InternalWorkflowStartOptions = {
+      workflowId: workflowIdOf(job.styleId),
+      taskQueue: this.#config.queues.control,
+      args: [input],
+      workflowIdConflictPolicy: 'FAIL',
+      workflowIdReusePolicy: 'ALLOW_DUPLICATE',
+      memo: { ...memo },
+      staticSummary: `style ${job.styleId} · ${job.images.length} images · ${epochs} epochs`,
+      ...(searchAttributes ? { typedSearchAttributes: attributesOf(job) } : {}),
+      // The server ignores a second start with the id of the one that made the last run. This closes the gap between
+      // looking and starting, also for a job that ended in between.
+      [InternalWorkflowStartOptionsSymbol]: { requestId: `brushwork-start-${job.taskId}` },
+    };
+    await this.#withDeadline(() => this.#client.workflow.start(WORKFLOW_TYPE, options));
+  }
+
+  #withDeadline<T>(call: () => Promise<T>): Promise<T> {
+    return this.#client.withDeadline(Date.now() + CALL_TIMEOUT_MS, call);
+  }
+}
+
+/** All attributes that the workflow will ever set: a start that is accepted proves that it may. */
+function attributesOf(job: Omit<TrainStyleInput, 'settings'>): TypedSearchAttributes {
+  return new TypedSearchAttributes([
+    { key: defineSearchAttributeKey('StyleId', 'KEYWORD'), value: String(job.styleId) },
+    { key: defineSearchAttributeKey('TaskId', 'KEYWORD'), value: job.taskId },
+    { key: defineSearchAttributeKey('TrainPhase', 'KEYWORD'), value: 'queued' },
+    { key: defineSearchAttributeKey('TrainEpoch', 'INT'), value: 0 },
+    { key: defineSearchAttributeKey('TrainErrorCode', 'KEYWORD'), value: NONE },
+    { key: defineSearchAttributeKey('GpuHost', 'KEYWORD'), value: NONE },
+  ]);
+}
+
+function isInvalidArgument(error: unknown): boolean {
+  const cause = error instanceof ServiceError ? error.cause : error;
+  return isGrpcServiceError(cause) && Number(cause.code) === GRPC_INVALID_ARGUMENT;
+}
+
+/** A job that Temporal will never take must not be tried for ever; everything else is worth another try. */
+function toStartError(error: unknown): Error {
+  if (error instanceof TrainingInProgressError) return error;
+  if (isInvalidArgument(error)) {
+    return new InternalError('Temporal refused the start of this job as malformed: see the cause in the log.', {
+      cause: error,
+    });
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  return new TemporalUnavailableError(`Temporal did not take the start: ${message}`, { cause: error });
+}

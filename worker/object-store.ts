@@ -32,6 +32,9 @@ const ATTEMPTS = 3;
 const CONFLICT_PAUSE_MS = 200;
 const PARALLEL_DELETES = 8;
 
+const silence = () => undefined;
+const SILENT = { trace: silence, debug: silence, info: silence, warn: silence, error: silence };
+
 const show = ({ bucket, key }: ObjectLocation) => `s3://${bucket}/${key}`;
 
 /**
@@ -57,6 +60,8 @@ function clientOptions(config: StorageConfig): S3ClientConfig {
     requestChecksumCalculation: checksums,
     responseChecksumValidation: checksums,
     maxAttempts: ATTEMPTS,
+    // Without one, the client writes about its retries to standard error.
+    logger: SILENT,
     requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: IDLE_TIMEOUT_MS },
   };
 }

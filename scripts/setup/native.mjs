@@ -4,7 +4,6 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { withLock } from './cache.mjs';
 import { setUpLibtorch } from './libtorch.mjs';
-import { setUpNodePackage } from './node.mjs';
 import { withProgress } from './progress.mjs';
 import { capture } from './shell.mjs';
 
@@ -17,16 +16,6 @@ const MAXIMUM_JOBS = 8;
  */
 export function nativeBuildFolder(root) {
   return join(root, 'build');
-}
-
-/**
- * Finds the folder that holds include/node/node.h for the Node that runs everything: cmake-js would else download it.
- *
- * @param {string} nodeFolder
- */
-async function nodeHeadersFolder(nodeFolder) {
-  const installation = join(nodeFolder, '..');
-  return existsSync(join(installation, 'include/node/node.h')) ? installation : setUpNodePackage();
 }
 
 /**
@@ -48,18 +37,15 @@ export function buildProgress(line) {
  */
 export async function buildNative(root, nodeFolder) {
   const { libtorch, nlohmannInclude } = await setUpLibtorch();
-  const headers = await nodeHeadersFolder(nodeFolder);
   const folder = nativeBuildFolder(root);
   const options = [
     ...['--directory', join(root, 'native'), '--out', folder],
     ...[`--CDLIBTORCH=${libtorch}`, `--CDNLOHMANN_INCLUDE_DIR=${nlohmannInclude}`],
     ...(process.env.BRUSHWORK_CUDA === '1' ? ['--CDBRUSHWORK_CUDA=ON'] : []),
   ];
-  const fingerprint = createHash('sha256')
-    .update(JSON.stringify([root, headers, options]))
-    .digest('hex');
+  const fingerprint = createHash('sha256').update(JSON.stringify(options)).digest('hex');
   const stamp = join(folder, 'configured.sha256');
-  const env = { ...process.env, PATH: `${nodeFolder}:${process.env.PATH ?? ''}`, npm_config_nodedir: headers };
+  const env = { ...process.env, PATH: `${nodeFolder}:${process.env.PATH ?? ''}` };
   const cmakeJs = join(root, 'node_modules/cmake-js/bin/cmake-js');
   /** @param {string[]} words @param {(line: string) => void} [onLine] */
   const run = (words, onLine) =>

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { cachedFolder, cacheRoot, downloadStatus } from './cache.mjs';
+import { cachedFolder, downloadStatus } from './cache.mjs';
 import { NODE, OLDEST_NODE } from './pins.mjs';
 import { capture } from './shell.mjs';
 import { isAtLeast, parseVersion } from './versions.mjs';
@@ -29,12 +29,12 @@ async function integrityOf(file) {
 }
 
 /**
- * Brings the pinned Node, with its C++ headers, from the npm registry into the cache.
+ * Brings the pinned Node from the npm registry into the cache.
  *
- * @returns {Promise<string>} its folder, which holds bin/node and include/node
+ * @returns {Promise<string>} its folder, which holds bin/node
  * @throws where the package has another hash than the pinned one
  */
-export async function setUpNodePackage() {
+async function setUpNodePackage() {
   return cachedFolder(NAME, `Node ${NODE.version}`, async (folder, setStatus) => {
     setStatus(downloadStatus(folder, NODE.megabytes));
     await capture('npm', ['pack', NODE.package, '--silent', '--pack-destination', folder], { cwd: folder });
@@ -60,9 +60,4 @@ export async function setUpNodePackage() {
 export async function setUpNode() {
   if (isNodeNewEnough(process.version)) return join(process.execPath, '..');
   return join(await setUpNodePackage(), 'bin');
-}
-
-/** @returns {string} where the pinned Node's folder is in the cache */
-export function nodePackagePath() {
-  return join(cacheRoot(), NAME);
 }

@@ -1,0 +1,25 @@
+// Defines: NativeError, describe_current_exception, to_js_error (C++ exceptions as JavaScript errors).
+#pragma once
+
+#include <napi.h>
+
+#include <string>
+
+#include "core/errors.h"
+
+namespace brushwork::binding {
+
+// An exception as it crosses from the task thread to the JavaScript thread.
+struct NativeError {
+  ErrorCode code;
+  std::string message;
+};
+
+// The exception being handled (call it inside a catch block), libtorch's own included: out of memory is
+// GPU_OUT_OF_MEMORY on every device, a fault of the device GPU_FAULT, what nobody foresaw INTERNAL.
+NativeError describe_current_exception();
+
+// An `Error` with `code` as in `common/errors.ts` and the name of the class there, e.g. "GpuFaultError".
+Napi::Error to_js_error(Napi::Env env, const NativeError& error);
+
+}  // namespace brushwork::binding

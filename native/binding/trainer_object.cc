@@ -1,0 +1,178 @@
+#include "binding/trainer_object.h"
+
+#include <ATen/Parallel.h>
+
+#include <utility>
+
+#include "binding/native_error.h"
+#include "core/model_io/lora_export.h"
+#include "core/train/checkpoint.h"
+
+namespace brushwork::binding {
+
+namespace {
+
+// Resolves with the JavaScript form of `result`.
+template <typename Result>
+Settle resolve_with(Result result) {
+  return [result = std::move(result)](Napi::Env env, Napi::Promise::Deferred deferred) {
+    deferred.Resolve(to_js(env, result));
+  };
+}
+
+void resolve_with_nothing(Napi::Env env, Napi::Promise::Deferred deferred) { deferred.Resolve(env.Undefined()); }
+
+// The `onStep` of one call of `train`; used on the JavaScript thread only.
+struct StepListener {
+  Napi::FunctionReference function;
+  std::optional<Napi::Reference<Napi::Value>> thrown;  // what it threw first
+
+  void call(Napi::Env env, const StepReport& report, std::atomic<bool>& stop_requested) {
+    if (thrown) return;
+    try {
+      function.Call({to_js(env, report)});
+    } catch (const Napi::Error& error) {
+      thrown = Napi::Persistent(error.Value().As<Napi::Value>());
+      stop_requested = true;
+    }
+  }
+};
+
+Napi::Value to_js_train_result(Napi::Env env, const Position& position, bool stopped) {
+  auto object = Napi::Object::New(env);
+  object.Set("position", to_js(env, position));
+  object.Set("stopped", stopped);
+  return object;
+}
+
+}  // namespace
+
+Napi::Function TrainerObject::define(Napi::Env env) {
+  return DefineClass(
+      env, "Trainer",
+      {InstanceMethod<&TrainerObject::load_base_model>("loadBaseModel"),
+       InstanceMethod<&TrainerObject::start_job>("startJob"), InstanceMethod<&TrainerObject::restore>("restore"),
+       InstanceMethod<&TrainerObject::train>("train"), InstanceMethod<&TrainerObject::stop>("stop"),
+       InstanceMethod<&TrainerObject::save_checkpoint>("saveCheckpoint"),
+       InstanceMethod<&TrainerObject::export_weights>("exportWeights"),
+       InstanceMethod<&TrainerObject::sample>("sample")});
+}
+
+TrainerObject::TrainerObject(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<TrainerObject>(info), options_(to_trainer_options(info[0])) {
+  try {
+    require_device(options_.device);
+  } catch (...) {
+    throw to_js_error(info.Env(), describe_current_exception());
+  }
+  // libtorch's thread count belongs to the thread that sets it.
+  thread_ = std::make_unique<TaskThread>(info.Env(), "brushwork trainer",
+                                         [count = options_.thread_count] { at::set_num_threads(count); });
+}
+
+Napi::Value TrainerObject::run(Napi::Env env, Work work) {
+  Ref();
+  return thread_->run(env, std::move(work), [this] { Unref(); });
+}
+
+ShouldStop TrainerObject::when_abandoned() const {
+  return [thread = thread_.get()] { return thread->is_abandoned(); };
+}
+
+BaseModel& TrainerObject::require_model() {
+  if (!model_) throw Error(ErrorCode::kInvalidRequest, "No base model is loaded: call loadBaseModel first.");
+  return *model_;
+}
+
+Trainer& TrainerObject::require_job() {
+  if (!job_) throw Error(ErrorCode::kInvalidRequest, "No job is started: call startJob first.");
+  return *job_;
+}
+
+Napi::Value TrainerObject::load_base_model(const Napi::CallbackInfo& info) {
+  return run(info.Env(), [this, options = to_load_base_model_options(info[0])] {
+    // The old ones go first: two base models may not fit the device.
+    job_.reset();
+    model_.reset();
+    model_.emplace(
+        brushwork::load_base_model(options.directory, {.device = options_.device, .unet_dtype = options.unet_dtype}));
+    return resolve_with(describe(*model_));
+  });
+}
+
+Napi::Value TrainerObject::start_job(const Napi::CallbackInfo& info) {
+  // Shared, because a std::function must be copyable, and pictures are too large to copy.
+  const auto job = std::make_shared<Job>(to_job(info[0]));
+  return run(info.Env(), [this, job]() -> Settle {
+    auto& model = require_model();
+    job_.reset();
+    if (job->unet_dtype != model.unet.dtype()) {
+      throw Error(ErrorCode::kInvalidRequest,
+                  "The job's mixed_precision differs from the one that the base model was loaded with.");
+    }
+    job_ = std::make_unique<Trainer>(model, job->config, std::move(job->images), when_abandoned());
+    return resolve_with_nothing;
+  });
+}
+
+Napi::Value TrainerObject::restore(const Napi::CallbackInfo& info) {
+  return run(info.Env(), [this, file = to_string(info[0], "checkpointFile")] {
+    restore_checkpoint(require_job(), file);
+    return resolve_with(require_job().position());
+  });
+}
+
+Napi::Value TrainerObject::train(const Napi::CallbackInfo& info) {
+  const int64_t until_epoch = to_integer(info[0], "untilEpoch");
+  const auto listener = std::make_shared<StepListener>();
+  listener->function = Napi::Persistent(to_function(info[1], "onStep"));
+  stop_requested_ = false;
+  return run(info.Env(), [this, until_epoch, listener]() -> Settle {
+    const auto on_step = [this, listener](const StepReport& report) {
+      thread_->call_javascript(
+          [this, listener, report](Napi::Env env) { listener->call(env, report, stop_requested_); });
+    };
+    const bool stopped =
+        require_job().train(until_epoch, on_step, [this] { return stop_requested_ || thread_->is_abandoned(); });
+    const auto position = require_job().position();
+    return [listener, position, stopped](Napi::Env env, Napi::Promise::Deferred deferred) {
+      if (listener->thrown) {
+        deferred.Reject(listener->thrown->Value());
+      } else {
+        deferred.Resolve(to_js_train_result(env, position, stopped));
+      }
+    };
+  });
+}
+
+void TrainerObject::stop(const Napi::CallbackInfo&) { stop_requested_ = true; }
+
+Napi::Value TrainerObject::save_checkpoint(const Napi::CallbackInfo& info) {
+  return run(info.Env(), [this, file = to_string(info[0], "file")] {
+    brushwork::save_checkpoint(require_job(), file);
+    return resolve_with(require_job().position());
+  });
+}
+
+Napi::Value TrainerObject::export_weights(const Napi::CallbackInfo& info) {
+  return run(info.Env(), [this, options = to_export_options(info[0])]() -> Settle {
+    const auto& job = require_job();
+    export_lora(job.lora(),
+                {.base_model_name = options.base_model_name,
+                 .width_px = job.data().image_width_px,
+                 .height_px = job.data().image_height_px,
+                 .prediction_type = job.scheduler().prediction_type},
+                options.directory);
+    return resolve_with_nothing;
+  });
+}
+
+Napi::Value TrainerObject::sample(const Napi::CallbackInfo& info) {
+  return run(info.Env(), [this, request = to_sample_request(info[0])] {
+    const auto& model = require_model();
+    const LoraParameters* lora = request.use_lora ? &require_job().lora() : nullptr;
+    return resolve_with(sample_picture(model, lora, request.options, when_abandoned()));
+  });
+}
+
+}  // namespace brushwork::binding

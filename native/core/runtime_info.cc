@@ -1,0 +1,49 @@
+#include "core/runtime_info.h"
+
+#include <ATen/DeviceAccelerator.h>
+#include <dlfcn.h>
+
+#include "core/errors.h"
+
+namespace brushwork {
+
+namespace {
+
+// "13.0" of 13000.
+std::string cuda_version() {
+  const long version = at::detail::getCUDAHooks().versionCUDART();
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+// By the driver's own function, so that no header of the CUDA toolkit is needed.
+std::optional<std::string> first_gpu_name() {
+  using CuDeviceGetName = int (*)(char* name, int capacity, int device);
+  void* driver = dlopen("libcuda.so.1", RTLD_LAZY);
+  if (driver == nullptr) return std::nullopt;
+  const auto get_name = reinterpret_cast<CuDeviceGetName>(dlsym(driver, "cuDeviceGetName"));
+  char name[256] = {};
+  constexpr int kSuccess = 0;
+  if (get_name == nullptr || get_name(name, sizeof name, 0) != kSuccess) return std::nullopt;
+  return name;
+}
+
+}  // namespace
+
+RuntimeInfo read_runtime_info() {
+  RuntimeInfo info{TORCH_VERSION, std::nullopt, std::nullopt, std::nullopt};
+  if (!torch::cuda::is_available()) return info;
+  info.cuda = cuda_version();
+  info.gpu_memory_mib = static_cast<int64_t>(at::accelerator::getMemoryInfo(0).second >> 20);
+  info.gpu_name = first_gpu_name();
+  return info;
+}
+
+void require_device(torch::Device device) {
+  if (device.is_cpu() || torch::cuda::is_available()) return;
+  const std::string reason = at::hasCUDA()
+                                 ? "this process sees no GPU: check `nvidia-smi`, the driver and CUDA_VISIBLE_DEVICES"
+                                 : "this build of the trainer is for the CPU: build it with BRUSHWORK_CUDA=ON";
+  throw Error(ErrorCode::kInvalidRequest, "The device 'cuda' was asked for, but " + reason + ".");
+}
+
+}  // namespace brushwork

@@ -4,29 +4,14 @@
 
 #include <cstdint>
 #include <functional>
-#include <string>
 #include <vector>
 
+#include "core/lora/lora_layout.h"
 #include "core/torch.h"
 
 namespace brushwork {
 
-// A linear layer of the UNet that gets a LoRA. `name` is its path as diffusers spells it, e.g.
-// "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q".
-struct LoraTarget {
-  std::string name;
-  int64_t in_features;
-  int64_t out_features;
-};
-
-// Which modules of a UNet get a LoRA, and which lie side by side in the flat tensor so that a forward pass can use them
-// as one batch of matrices.
-struct LoraLayout {
-  std::vector<LoraTarget> targets;             // sorted by name (code point)
-  std::vector<std::vector<int64_t>> a_groups;  // a partition of the targets' indices; one in_features per group
-  std::vector<std::vector<int64_t>> b_groups;  // another one; one out_features per group
-};
-
+// A job's choice of the LoRA.
 struct LoraConfig {
   int64_t rank;
   double alpha;

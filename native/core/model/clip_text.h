@@ -37,8 +37,9 @@ class ClipText {
 
   const ClipTextConfig& config() const;
 
-  // Last hidden state (B, S, hidden_size) float32 of token ids (B, S) int64 on the model's device, without autograd.
-  // Throws INVALID_REQUEST when S is above max_position_embeddings or (ids on the CPU) an id is outside the vocabulary.
+  // Last hidden state (B, S, hidden_size) float32 of token ids (B, S) int64 on the CPU or the model's device, without
+  // autograd. Throws INVALID_REQUEST when S is above max_position_embeddings or (ids on the CPU) an id is outside the
+  // vocabulary.
   torch::Tensor encode(const torch::Tensor& token_ids) const;
 
  private:

@@ -26,6 +26,7 @@ struct UNetConfig {
   std::vector<std::string> down_block_types;
   std::vector<std::string> up_block_types;
   int64_t layers_per_block;
+  std::vector<int64_t> transformer_layers_per_block;  // transformer blocks per attention, one number per level
   // Heads per attention, one number per level: diffusers' `attention_head_dim` has always meant the number of heads.
   std::vector<int64_t> head_counts;
   int64_t cross_attention_dim;

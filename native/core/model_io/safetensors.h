@@ -54,7 +54,7 @@ class SafetensorsFile {
   uint64_t data_offset_bytes_ = 0;
 };
 
-// Writes tensors (any device, made contiguous) in the order of their names, the same bytes for the same input. The file
+// Writes tensors of any device, the same bytes for the same input (widest types first, then by name). The file
 // appears under `path` only when it is complete: a temporary file in the same directory is synced and renamed.
 // Throws INTERNAL when the disk refuses, INVALID_REQUEST for a dtype that the format does not have.
 void write_safetensors(const std::string& path, const std::map<std::string, torch::Tensor>& tensors,

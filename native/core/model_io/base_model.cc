@@ -1,0 +1,140 @@
+#include "core/model_io/base_model.h"
+
+#include <filesystem>
+#include <set>
+#include <sstream>
+#include <vector>
+
+#include "core/errors.h"
+#include "core/model/weights.h"
+#include "core/model_io/json.h"
+#include "core/model_io/safetensors.h"
+
+namespace brushwork {
+
+namespace {
+
+std::string shape_text(torch::IntArrayRef shape) {
+  std::ostringstream text;
+  text << shape;
+  return text.str();
+}
+
+// The weights of one component of a model directory.
+class FileWeights : public WeightSource {
+ public:
+  explicit FileWeights(const std::string& path) : file_(path) {}
+
+  bool contains(const std::string& key) const override { return file_.contains(key); }
+
+  torch::Tensor take(const std::string& key, torch::IntArrayRef shape) override {
+    if (!file_.contains(key)) fail("has no weight \"" + key + "\", which its config.json asks for");
+    auto found = file_.tensor(key);
+    if (!found.is_floating_point()) fail("holds \"" + key + "\" as integers");
+    if (found.sizes() != shape) {
+      fail("holds \"" + key + "\" with the shape " + shape_text(found.sizes()) + ", but its config.json asks for " +
+           shape_text(shape));
+    }
+    taken_.insert(key);
+    return found;
+  }
+
+  // Throws MODEL_LOAD_FAILED when the file has weights that nobody took.
+  void check_all_taken() const {
+    for (const auto& [key, entry] : file_.entries()) {
+      // A constant 0 ... 76 that old versions of transformers saved.
+      const bool is_constant = key == "text_model.embeddings.position_ids" || key == "embeddings.position_ids";
+      if (!is_constant && taken_.count(key) == 0) {
+        fail("holds \"" + key + "\", which its config.json does not ask for: this is another architecture");
+      }
+    }
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& what) const {
+    throw Error(ErrorCode::kModelLoadFailed, file_.path() + " " + what);
+  }
+
+  SafetensorsFile file_;
+  std::set<std::string> taken_;
+};
+
+std::string find_weights(const std::string& directory, const std::string& stem) {
+  for (const char* ending : {".safetensors", ".fp16.safetensors"}) {
+    const auto path = directory + "/" + stem + ending;
+    if (std::filesystem::exists(path)) return path;
+  }
+  throw Error(ErrorCode::kModelLoadFailed,
+              directory + ": has neither " + stem + ".safetensors nor " + stem +
+                  ".fp16.safetensors; download the model's safetensors files (.bin and sharded weights are not read)");
+}
+
+// Loads the component in `directory`; Model and Config are a class of core/model and its configuration.
+template <typename Model, typename Config>
+Model load_component(const std::string& directory, const std::string& stem, torch::Device device, torch::Dtype dtype) {
+  const Config config = Config::read(JsonFile(directory + "/config.json"));
+  FileWeights source(find_weights(directory, stem));
+  Model model(config, Weights(source, device, dtype));
+  source.check_all_taken();
+  return model;
+}
+
+SchedulerConfig read_scheduler(const JsonFile& file) {
+  SchedulerConfig config;
+  config.num_train_timesteps = file.integer("num_train_timesteps", 1000);
+  config.beta_start = file.number("beta_start", 0.0001);
+  config.beta_end = file.number("beta_end", 0.02);
+  config.beta_schedule = file.string("beta_schedule", "linear");
+  const auto prediction = file.string("prediction_type", "epsilon");
+  if (prediction != "epsilon" && prediction != "v_prediction") {
+    file.fail("\"prediction_type\" " + prediction + " is not supported (only epsilon and v_prediction are)");
+  }
+  config.prediction_type = prediction == "epsilon" ? PredictionType::kEpsilon : PredictionType::kVPrediction;
+  if (config.beta_schedule != "scaled_linear" && config.beta_schedule != "linear") {
+    file.fail("\"beta_schedule\" " + config.beta_schedule + " is not supported (only scaled_linear and linear are)");
+  }
+  if (file.has("trained_betas")) file.fail("\"trained_betas\" is not supported");
+  if (file.boolean("rescale_betas_zero_snr", false)) file.fail("\"rescale_betas_zero_snr\" is not supported");
+  if (config.num_train_timesteps < 1 || !(config.beta_start > 0.0) || !(config.beta_end >= config.beta_start) ||
+      !(config.beta_end < 1.0)) {
+    file.fail("must have at least one timestep and 0 < beta_start <= beta_end < 1");
+  }
+  return config;
+}
+
+}  // namespace
+
+BaseModel load_base_model(const std::string& directory, const BaseModelOptions& options) {
+  const JsonFile index(directory + "/model_index.json");
+  for (const char* part : {"unet", "vae", "text_encoder", "scheduler"}) {
+    if (!index.has(part)) {
+      index.fail("describes a " + index.string("_class_name", "model") + " without \"" + part +
+                 "\"; use a Stable Diffusion 1.x or 2.x model");
+    }
+  }
+  const torch::NoGradGuard no_grad;
+  auto scheduler = read_scheduler(JsonFile(directory + "/scheduler/scheduler_config.json"));
+  auto unet = load_component<UNet, UNetConfig>(directory + "/unet", "diffusion_pytorch_model", options.device,
+                                               options.unet_dtype);
+  auto vae =
+      load_component<Vae, VaeConfig>(directory + "/vae", "diffusion_pytorch_model", options.device, torch::kFloat32);
+  auto text =
+      load_component<ClipText, ClipTextConfig>(directory + "/text_encoder", "model", options.device, torch::kFloat32);
+  if (text.config().hidden_size != unet.config().cross_attention_dim) {
+    throw Error(ErrorCode::kModelLoadFailed, directory +
+                                                 ": text_encoder and unet do not belong together (hidden_size " +
+                                                 std::to_string(text.config().hidden_size) + ", cross_attention_dim " +
+                                                 std::to_string(unet.config().cross_attention_dim) + ")");
+  }
+  if (vae.config().latent_channels != unet.config().in_channels ||
+      unet.config().in_channels != unet.config().out_channels) {
+    throw Error(ErrorCode::kModelLoadFailed,
+                directory + ": unet takes " + std::to_string(unet.config().in_channels) + " channels and gives " +
+                    std::to_string(unet.config().out_channels) + ", but vae has " +
+                    std::to_string(vae.config().latent_channels) +
+                    "; in-painting and similar models can't be trained, use the plain one");
+  }
+  return {std::move(unet), std::move(vae), std::move(text), std::move(scheduler)};
+}
+
+}  // namespace brushwork

@@ -56,6 +56,7 @@ export interface NativeTrainingConfig {
   mixedPrecision: MixedPrecision;
 }
 
+/** One training run: its numbers and its pictures. */
 export interface NativeJob {
   config: NativeTrainingConfig;
   images: NativeImage[];
@@ -79,6 +80,7 @@ export interface NativeStepReport {
   durationMs: number;
 }
 
+/** How a call of `train` ended. */
 export interface NativeTrainResult {
   position: NativePosition;
   /** True when `stop()` ended the run before `untilEpoch`. */
@@ -93,6 +95,7 @@ export interface NativeExportOptions {
   baseModelName: string;
 }
 
+/** What to draw and how. */
 export interface NativeSampleOptions {
   tokenIds: Int32Array;
   negativeTokenIds: Int32Array;
@@ -105,6 +108,7 @@ export interface NativeSampleOptions {
   useLora: boolean;
 }
 
+/** A drawn picture: RGB, 8 bit, row by row. */
 export interface NativePicture {
   widthPx: number;
   heightPx: number;
@@ -140,6 +144,7 @@ export interface NativeRandomBaseModelOptions {
   seed: number;
 }
 
+/** What the binary exports. */
 export interface NativeAddon {
   Trainer: new (options: NativeTrainerOptions) => NativeTrainer;
   /** Writes a diffusers-layout model directory (weights and config.json files; the tokenizer is not its business). */

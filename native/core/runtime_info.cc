@@ -16,14 +16,15 @@ std::string cuda_version() {
 }
 
 // By the driver's own function, so that no header of the CUDA toolkit is needed.
-std::optional<std::string> first_gpu_name() {
+std::string first_gpu_name() {
+  constexpr const char* kUnknown = "unknown GPU";
   using CuDeviceGetName = int (*)(char* name, int capacity, int device);
   void* driver = dlopen("libcuda.so.1", RTLD_LAZY);
-  if (driver == nullptr) return std::nullopt;
+  if (driver == nullptr) return kUnknown;
   const auto get_name = reinterpret_cast<CuDeviceGetName>(dlsym(driver, "cuDeviceGetName"));
   char name[256] = {};
   constexpr int kSuccess = 0;
-  if (get_name == nullptr || get_name(name, sizeof name, 0) != kSuccess) return std::nullopt;
+  if (get_name == nullptr || get_name(name, sizeof name, 0) != kSuccess) return kUnknown;
   return name;
 }
 

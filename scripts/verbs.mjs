@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setUpClangFormat } from './setup/clang-format.mjs';
 import { setUpDependencies } from './setup/dependencies.mjs';
@@ -18,6 +17,7 @@ import { setUpVersitygw } from './setup/versitygw.mjs';
  * @property {Part[]} needs what is set up before it runs
  * @property {string[][]} commands what runs, one after another up to the first that fails; `node` is the chosen Node, the
  *   programs of node_modules/.bin are on the PATH, the caller's arguments go to the last command
+ * @property {boolean} [inCallersFolder] runs in the caller's folder, so that relative paths mean what the caller means
  * @property {string} summary one line for the usage text
  */
 
@@ -33,11 +33,13 @@ export const VERBS = {
   demo: {
     needs: ['node_modules', 'native', 'stack'],
     commands: [['node', 'scripts/demo.ts']],
+    inCallersFolder: true,
     summary: 'train a style on this machine, from the message to the weights',
   },
   brushwork: {
     needs: ['node_modules', 'native'],
     commands: [['node', 'cli/main.ts']],
+    inCallersFolder: true,
     summary: 'the brushwork command itself',
   },
   'build:native': { needs: ['node_modules', 'native'], commands: [], summary: 'build the C++ parts' },
@@ -151,11 +153,12 @@ export async function setUp(root, needs) {
 export async function runVerb(root, verb, extra, env) {
   for (const [index, command] of verb.commands.entries()) {
     const isLast = index === verb.commands.length - 1;
-    const [program = 'node', ...first] = command;
-    if (program === 'node' && first[0] && !existsSync(join(root, first[0]))) {
-      throw new Error(`${first[0]} is missing from this checkout.`);
-    }
-    const code = await runInForeground(program, [...first, ...(isLast ? extra : [])], { cwd: root, env });
+    const [program = 'node', ...words] = command;
+    if (program === 'node' && words[0]) words[0] = join(root, words[0]);
+    const code = await runInForeground(program, [...words, ...(isLast ? extra : [])], {
+      cwd: verb.inCallersFolder ? process.cwd() : root,
+      env,
+    });
     if (code !== 0) return code;
   }
   return 0;

@@ -1,4 +1,74 @@
-import type { HoldPodInput } from '../common/types.ts';
-import type * as T from '../common/types.ts';
-export interface PodActivities { holdPod(i: HoldPodInput): Promise<void>; download(i: T.DownloadInput): Promise<T.DownloadResult>; trainEpochChunk(i: T.TrainEpochChunkInput): Promise<T.TrainEpochChunkResult>; checkpoint(i: T.CheckpointInput): Promise<T.CheckpointResult>; upload(i: T.UploadInput): Promise<T.UploadResult>; }
-export interface ControlActivities { findResumePoint(i: T.FindResumePointInput): Promise<T.FindResumePointResult>; promote(i: T.PromoteInput): Promise<T.PromoteResult>; notify(i: T.NotifyInput): Promise<void>; }
+import type {
+  CheckpointInput,
+  CheckpointResult,
+  DownloadInput,
+  DownloadResult,
+  FindResumePointInput,
+  FindResumePointResult,
+  HoldPodInput,
+  NotifyInput,
+  PromoteInput,
+  PromoteResult,
+  TrainEpochChunkInput,
+  TrainEpochChunkResult,
+  UploadInput,
+  UploadResult,
+} from '../common/types.ts';
+import { checkpoint } from './checkpoint.ts';
+import type { ControlDependencies, PodDependencies } from './dependencies.ts';
+import { download } from './download.ts';
+import { findResumePoint } from './find-resume-point.ts';
+import { holdPod } from './hold-pod.ts';
+import { notify } from './notify.ts';
+import { onHeldPod } from './on-held-pod.ts';
+import { promote } from './promote.ts';
+import { atTheEdge } from './to-application-failure.ts';
+import { trainEpochChunk } from './train-epoch-chunk.ts';
+import { upload } from './upload.ts';
+
+/** Activities that run where the GPU is. */
+export interface PodActivities {
+  holdPod: (input: HoldPodInput) => Promise<void>;
+  download: (input: DownloadInput) => Promise<DownloadResult>;
+  trainEpochChunk: (input: TrainEpochChunkInput) => Promise<TrainEpochChunkResult>;
+  checkpoint: (input: CheckpointInput) => Promise<CheckpointResult>;
+  upload: (input: UploadInput) => Promise<UploadResult>;
+}
+
+/** Activities that run beside the workflow. */
+export interface ControlActivities {
+  findResumePoint: (input: FindResumePointInput) => Promise<FindResumePointResult>;
+  promote: (input: PromoteInput) => Promise<PromoteResult>;
+  notify: (input: NotifyInput) => Promise<void>;
+}
+
+/**
+ * The activities of one pod.
+ *
+ * @param deps - everything that they touch
+ */
+export function createPodActivities(deps: PodDependencies): PodActivities {
+  const { fence } = deps;
+  return {
+    holdPod: atTheEdge((input: HoldPodInput) => holdPod(input, deps)),
+    download: atTheEdge(onHeldPod(fence, (input: DownloadInput, scope) => download(input, scope, deps))),
+    trainEpochChunk: atTheEdge(
+      onHeldPod(fence, (input: TrainEpochChunkInput, scope) => trainEpochChunk(input, scope, deps)),
+    ),
+    checkpoint: atTheEdge(onHeldPod(fence, (input: CheckpointInput, scope) => checkpoint(input, scope, deps))),
+    upload: atTheEdge(onHeldPod(fence, (input: UploadInput, scope) => upload(input, scope, deps))),
+  };
+}
+
+/**
+ * The activities of the control queue.
+ *
+ * @param deps - everything that they touch
+ */
+export function createControlActivities(deps: ControlDependencies): ControlActivities {
+  return {
+    findResumePoint: atTheEdge((input: FindResumePointInput) => findResumePoint(input, deps)),
+    promote: atTheEdge((input: PromoteInput) => promote(input, deps)),
+    notify: atTheEdge((input: NotifyInput) => notify(input, deps)),
+  };
+}

@@ -5,7 +5,7 @@ import {
   TimeoutFailure,
   isCancellation,
 } from '@temporalio/workflow';
-import { ERROR_CLASSES } from '../common/errors.ts';
+import { BrushworkError, ERROR_CLASSES } from '../common/errors.ts';
 import type { ErrorCode } from '../common/errors.ts';
 
 /** What a failure means for the job. */
@@ -97,6 +97,9 @@ export function jobFailureOf(error: unknown): JobFailure {
     }
     const code = isErrorCode(type) ? type : 'INTERNAL';
     return { kind: 'application', code, message, retryable: cause.nonRetryable !== true };
+  }
+  if (cause instanceof BrushworkError) {
+    return { kind: 'application', code: cause.code, message: cause.message, retryable: cause.retryable };
   }
   const message = cause instanceof Error ? cause.message : String(cause);
   return { kind: 'application', code: 'INTERNAL', message: `${activity} failed: ${message}`, retryable: true };

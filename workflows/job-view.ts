@@ -6,6 +6,9 @@ import type { JobFailure } from './failures.ts';
 import { checkpointsQuery, lossCurveQuery, statusQuery } from './messages.ts';
 import { gpuHostKey, trainEpochKey, trainErrorCodeKey, trainPhaseKey } from './search-attributes.ts';
 
+/** Stands for "nothing" in a Keyword attribute, so that it can be searched for. */
+const NONE = '-';
+
 /** As many checkpoints as the bucket keeps. */
 const KEPT_CHECKPOINTS = 2;
 
@@ -25,7 +28,13 @@ export class JobView {
   readonly #status: TrainStatus;
   #checkpoints: CheckpointRef[] = [];
   #epochLosses: number[] = [];
-  readonly #shown = new Map<string, string | number | null>();
+  /** What the bridge has set at the start. */
+  readonly #shown = new Map<string, unknown>([
+    [trainPhaseKey.name, 'queued'],
+    [trainEpochKey.name, 0],
+    [gpuHostKey.name, NONE],
+    [trainErrorCodeKey.name, NONE],
+  ]);
 
   constructor(options: JobViewOptions) {
     this.#options = options;
@@ -123,13 +132,13 @@ export class JobView {
     const pairs: SearchAttributeUpdatePair[] = [
       { key: trainPhaseKey, value: phase },
       { key: trainEpochKey, value: epoch },
-      { key: gpuHostKey, value: host },
-      { key: trainErrorCodeKey, value: lastError?.code ?? null },
+      { key: gpuHostKey, value: host ?? NONE },
+      { key: trainErrorCodeKey, value: lastError?.code ?? NONE },
     ];
     // Each upsert is an event in the history: only what changed is written.
-    const changed = pairs.filter(({ key, value }) => (this.#shown.get(key.name) ?? null) !== value);
+    const changed = pairs.filter(({ key, value }) => this.#shown.get(key.name) !== value);
     if (changed.length === 0) return;
-    for (const { key, value } of changed) this.#shown.set(key.name, value as string | number | null);
+    for (const { key, value } of changed) this.#shown.set(key.name, value);
     upsertSearchAttributes(changed);
   }
 }

@@ -1,4 +1,5 @@
 import { CancellationScope, condition, sleep, uuid4 } from '@temporalio/workflow';
+import { checkJobRequest } from '../common/job-request.ts';
 import type { NotifyInput, TrainPhase, TrainStyleInput, TrainStyleResult } from '../common/types.ts';
 import { Backend } from './backend.ts';
 import { Budgets } from './budgets.ts';
@@ -72,6 +73,7 @@ class Job {
 
   /** Trains to the end, over as many pods as it takes. */
   async train(): Promise<StagedWeights> {
+    checkJobRequest(this.#input);
     for (;;) {
       if (this.#operator.paused) await this.#pause();
       try {

@@ -130,7 +130,11 @@ export class PodWork {
     const { calls, view, input, damagedManifests } = this.#context;
     const { styleId, taskId, images, tags, parameters } = input;
     for (;;) {
-      const found = await calls.findResumePoint({ styleId, taskId, excludedManifestKeys: [...damagedManifests.values()] });
+      const found = await calls.findResumePoint({
+        styleId,
+        taskId,
+        excludedManifestKeys: [...damagedManifests.values()],
+      });
       this.#leaveIfCancelled();
       view.resumesFrom(found);
       const resumeFrom = found.checkpoint;

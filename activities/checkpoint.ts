@@ -1,0 +1,120 @@
+import { randomUUID } from 'node:crypto';
+import { readdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import {
+  MANIFEST_SCHEMA,
+  MAX_MANIFEST_BYTES,
+  checkpointDataKey,
+  checkpointPrefix,
+  checkpointRef,
+  epochOfKey,
+  manifestKey,
+  parseManifest,
+} from '../common/checkpoint-manifest.ts';
+import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
+import { CheckpointIncompatibleError, ChecksumMismatchError } from '../common/errors.ts';
+import type { CheckpointInput, CheckpointResult } from '../common/types.ts';
+import type { PodDependencies } from './dependencies.ts';
+import { withHeartbeats } from './on-held-pod.ts';
+import type { HeldPodScope } from './on-held-pod.ts';
+
+/**
+ * Commits a checkpoint: first its data under a name of its own, then the manifest, which only the first writer gets in.
+ * Older checkpoints are deleted afterwards.
+ *
+ * @throws CheckpointIncompatibleError when another run has committed this epoch
+ */
+export async function checkpoint(
+  input: CheckpointInput,
+  scope: HeldPodScope,
+  deps: PodDependencies,
+): Promise<CheckpointResult> {
+  return withHeartbeats(deps.timing.beatMs, async () => {
+    const startedAt = Date.now();
+    const { store, bucket } = deps;
+    const { signal } = scope;
+    const { epoch, checkpointFile, holdId } = input;
+    const dataKey = checkpointDataKey(input, epoch, `${holdId}-${randomUUID()}`);
+    scope.checkFence();
+    const { sizeBytes, sha256 } = await store.uploadFile(checkpointFile, { bucket, key: dataKey }, { signal });
+    const manifest: CheckpointManifest = {
+      schema: MANIFEST_SCHEMA,
+      styleId: input.styleId,
+      taskId: input.taskId,
+      epoch,
+      step: input.step,
+      fingerprint: input.fingerprint,
+      objects: [{ key: dataKey, sizeBytes, sha256 }],
+      epochLosses: input.epochLosses,
+      holdId,
+      versions: { brushwork: deps.version, torch: (await deps.runtime()).torch },
+      createdAt: new Date().toISOString(),
+    };
+    await commit(manifest, input.replaceDamaged, scope, deps);
+    scope.checkFence();
+    await deleteOlder(input, epoch, signal, deps);
+    await deleteOlderFiles(checkpointFile);
+    return { checkpoint: checkpointRef(manifest), sizeBytes, uploadMs: Date.now() - startedAt };
+  });
+}
+
+async function commit(
+  manifest: CheckpointManifest,
+  replaceDamaged: boolean,
+  { signal, checkFence }: HeldPodScope,
+  { store, bucket }: PodDependencies,
+): Promise<void> {
+  const key = manifestKey(manifest, manifest.epoch);
+  const body = JSON.stringify(manifest);
+  checkFence();
+  if (!replaceDamaged) {
+    if ((await store.putIfAbsent({ bucket, key }, body, { signal })) === 'created') return;
+    const bytes = await store.getBytes({ bucket, key }, { maxBytes: MAX_MANIFEST_BYTES, signal });
+    const present = bytes === null ? null : readable(bytes, key, manifest);
+    if (present !== null) {
+      if (present.fingerprint === manifest.fingerprint) return;
+      throw new CheckpointIncompatibleError(
+        `Epoch ${manifest.epoch} of task ${manifest.taskId} was committed by a run with other pictures, parameters or ` +
+          'another base model. Send the job with a new task_id.',
+      );
+    }
+    checkFence();
+  }
+  // Nothing usable is there, so nothing is lost by writing over it.
+  await store.put({ bucket, key }, body, { signal });
+}
+
+function readable(bytes: Uint8Array, key: string, job: CheckpointManifest): CheckpointManifest | null {
+  try {
+    return parseManifest(bytes, key, job);
+  } catch (error) {
+    if (error instanceof ChecksumMismatchError) return null;
+    throw error;
+  }
+}
+
+async function deleteOlder(
+  input: CheckpointInput,
+  newestEpoch: number,
+  signal: AbortSignal,
+  { store, bucket, keepCheckpoints }: PodDependencies,
+): Promise<void> {
+  const keys = await store.list(bucket, checkpointPrefix(input), { signal });
+  const committed = keys.filter((key) => key.includes('/manifests/')).flatMap((key) => epochOfKey(key) ?? []);
+  const kept = committed.filter((epoch) => epoch <= newestEpoch).sort((a, b) => b - a)[keepCheckpoints - 1];
+  if (kept === undefined) return;
+  const old = keys.filter((key) => (epochOfKey(key) ?? kept) < kept);
+  // Manifests first: one without data would be found and found wanting.
+  for (const part of ['/manifests/', '/data/']) {
+    const some = old.filter((key) => key.includes(part));
+    if (some.length > 0) await store.deleteAll(bucket, some, { signal });
+  }
+}
+
+/** The newest file stays: it is what a failed next chunk is repeated from. */
+async function deleteOlderFiles(newest: string): Promise<void> {
+  const directory = path.dirname(newest);
+  for (const name of await readdir(directory)) {
+    if (name < path.basename(newest)) await rm(path.join(directory, name), { force: true });
+  }
+}

@@ -1,0 +1,63 @@
+import type { BackendClient } from '../common/backend-client.ts';
+import type { ImageUriRules } from '../common/image-uri.ts';
+import type { ObjectStore } from '../common/object-store.ts';
+import type { Trainer, TrainerRuntime } from '../common/trainer.ts';
+import type { PartialTrainingConfig } from '../common/training-config.ts';
+import type { PodFence } from './pod-fence.ts';
+
+/** The frozen model that styles are trained on, on this pod's disk. */
+export interface BaseModel {
+  directory: string;
+  /** Changes with its content. */
+  fingerprint: string;
+  /** What exported files call it: a hub id or a folder name, never a path. */
+  name: string;
+}
+
+/** A bucket and what is kept there. */
+export interface BucketDependencies {
+  store: ObjectStore;
+  /** Bucket of checkpoints and weights. */
+  bucket: string;
+  /** Newest checkpoints kept per job. */
+  keepCheckpoints: number;
+  backend: BackendClient;
+}
+
+/** What the activities of the control queue need. */
+export interface ControlDependencies extends BucketDependencies {
+  /** Scheme of the weights' URI. */
+  uriScheme: 's3' | 'gs';
+}
+
+/** What the activities of a pod need. */
+export interface PodDependencies extends BucketDependencies {
+  pod: { host: string; queue: string };
+  trainer: Trainer;
+  /** What the trainer runs on; asked once, since a trainer that trains does not answer. */
+  runtime: () => Promise<TrainerRuntime>;
+  fence: PodFence;
+  /** The base model; the first call may have to fetch it. */
+  baseModel: () => Promise<BaseModel>;
+  /** Directory for the files of one hold; the hold removes it. */
+  jobDirectory: (holdId: string) => string;
+  imageRules: ImageUriRules;
+  recipe: PartialTrainingConfig;
+  /** Caption of a picture without a text file, in a job without tags. */
+  instancePrompt: string;
+  progressIntervalMs: number;
+  timing: PodTiming;
+  /** Version of this software, for manifests. */
+  version: string;
+}
+
+/** Rhythms and limits of a pod, see `temporal.yaml`. */
+export interface PodTiming {
+  beatMs: number;
+  /** No heartbeat accepted for this long: the pod gives up the job. */
+  fenceMs: number;
+  /** No training step for this long: the trainer is stuck. */
+  stallMs: number;
+  /** The same while the model is loaded and pictures are encoded. */
+  loadStallMs: number;
+}

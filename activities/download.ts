@@ -1,0 +1,123 @@
+import { Context } from '@temporalio/activity';
+import { mkdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { MAX_MANIFEST_BYTES, parseManifest } from '../common/checkpoint-manifest.ts';
+import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
+import { CheckpointIncompatibleError, ChecksumMismatchError } from '../common/errors.ts';
+import { trainingConfigFor } from '../common/training-config.ts';
+import type { CheckpointRef, DownloadInput, DownloadResult } from '../common/types.ts';
+import type { PodDependencies } from './dependencies.ts';
+import { fetchPictures } from './fetch-pictures.ts';
+import { runFingerprint } from './fingerprint.ts';
+import { checkpointFile, imageDirectory } from './job-files.ts';
+import { withHeartbeats } from './on-held-pod.ts';
+import type { HeldPodScope } from './on-held-pod.ts';
+
+/** A damaged read may be the network's fault: the store is asked once more before the checkpoint counts as damaged. */
+const CHECKPOINT_READS = 2;
+const MAX_CHECKPOINT_BYTES = 4 * 2 ** 30;
+
+/**
+ * Brings pictures, captions and the checkpoint to resume from onto the pod's disk, verified.
+ *
+ * @throws ChecksumMismatchError when the checkpoint is damaged, CheckpointIncompatibleError when it belongs to another
+ *   configuration, data set or base model; for pictures see `fetchPictures`
+ */
+export async function download(
+  input: DownloadInput,
+  { signal }: HeldPodScope,
+  deps: PodDependencies,
+): Promise<DownloadResult> {
+  return withHeartbeats(deps.timing.beatMs, async () => {
+    const jobDirectory = deps.jobDirectory(input.holdId);
+    const directory = imageDirectory(jobDirectory);
+    await rm(directory, { recursive: true, force: true });
+    await mkdir(directory, { recursive: true });
+    const baseModel = await deps.baseModel();
+    const { mixedPrecisionDefault } = await deps.runtime();
+    const total = input.images.length;
+    let done = 0;
+    const pictures = await fetchPictures(input.images, {
+      store: deps.store,
+      rules: deps.imageRules,
+      directory,
+      fallbackCaption: input.tags.length > 0 ? input.tags.join(', ') : deps.instancePrompt,
+      signal,
+      onPicture: () => {
+        done += 1;
+        Context.current().heartbeat({ pictures: done, total });
+      },
+    });
+    const config = trainingConfigFor(input.parameters, deps.recipe, {
+      imageCount: pictures.length,
+      mixedPrecisionDefault,
+    });
+    const fingerprint = runFingerprint({ config, baseModelFingerprint: baseModel.fingerprint, pictures });
+    const { resumeFrom } = input;
+    return {
+      jobDirectory,
+      imageCount: pictures.length,
+      captionCount: pictures.filter(({ hasOwnCaption }) => hasOwnCaption).length,
+      checkpointFile:
+        resumeFrom === null
+          ? null
+          : await fetchCheckpoint({ ...input, resumeFrom, fingerprint, jobDirectory }, signal, deps),
+      fingerprint,
+      config,
+    };
+  });
+}
+
+interface CheckpointRequest {
+  styleId: number;
+  taskId: string;
+  resumeFrom: CheckpointRef;
+  /** Of the run that wants to go on from it. */
+  fingerprint: string;
+  jobDirectory: string;
+}
+
+async function fetchCheckpoint(
+  request: CheckpointRequest,
+  signal: AbortSignal,
+  { store, bucket }: PodDependencies,
+): Promise<string> {
+  const { resumeFrom, jobDirectory } = request;
+  const { manifestKey } = resumeFrom;
+  const bytes = await store.getBytes({ bucket, key: manifestKey }, { maxBytes: MAX_MANIFEST_BYTES, signal });
+  if (bytes === null) throw new ChecksumMismatchError(`The checkpoint manifest ${manifestKey} is gone.`);
+  const manifest = parseManifest(bytes, manifestKey, request);
+  if (manifest.fingerprint !== request.fingerprint) {
+    throw new CheckpointIncompatibleError(
+      `The checkpoint of epoch ${manifest.epoch} was made with other pictures, captions, parameters or another base ` +
+        'model. Send the job with a new task_id to train from the start, or undo the change and reset this one.',
+    );
+  }
+  const file = checkpointFile(jobDirectory, manifest.epoch);
+  await mkdir(path.dirname(file), { recursive: true });
+  for (let read = 1; ; read++) {
+    try {
+      await fetchData(manifest, file, signal, { store, bucket });
+      return file;
+    } catch (error) {
+      if (!(error instanceof ChecksumMismatchError) || read === CHECKPOINT_READS) throw error;
+    }
+  }
+}
+
+async function fetchData(
+  manifest: CheckpointManifest,
+  file: string,
+  signal: AbortSignal,
+  { store, bucket }: Pick<PodDependencies, 'store' | 'bucket'>,
+): Promise<void> {
+  const [object] = manifest.objects;
+  if (object === undefined) throw new ChecksumMismatchError(`The manifest of epoch ${manifest.epoch} names no data.`);
+  const fetched = await store.downloadFile({ bucket, key: object.key }, file, {
+    maxBytes: MAX_CHECKPOINT_BYTES,
+    signal,
+  });
+  if (fetched?.sizeBytes === object.sizeBytes && fetched.sha256 === object.sha256) return;
+  const what = fetched === null ? 'is gone' : 'differs from what was written';
+  throw new ChecksumMismatchError(`The checkpoint of epoch ${manifest.epoch} ${what} (${object.key}).`);
+}

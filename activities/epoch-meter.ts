@@ -1,0 +1,69 @@
+import { progressNotice } from './notify.ts';
+import type { ProgressNotice } from '../common/backend-client.ts';
+import type { StepReport } from '../common/trainer.ts';
+import type { TrainEpochChunkInput, TrainProgress } from '../common/types.ts';
+
+/** Losses travel with as many digits as a float32 has: histories and manifests stay small. */
+const LOSS_DIGITS = 7;
+/** Weight of the newest step in the speed that is shown. */
+const SPEED_SMOOTHING = 0.1;
+
+/** Counts the steps of a chunk: losses per epoch, speed, time left. */
+export class EpochMeter {
+  readonly #input: TrainEpochChunkInput;
+  readonly #losses = new Map<number, { sum: number; count: number }>();
+  #lastLoss = 0;
+  #steps = 0;
+  #totalStepMs = 0;
+  #smoothStepMs = 0;
+
+  constructor(input: TrainEpochChunkInput) {
+    this.#input = input;
+  }
+
+  /** Counts a step. */
+  add({ epoch, loss, durationMs }: StepReport): void {
+    const sums = this.#losses.get(epoch) ?? { sum: 0, count: 0 };
+    this.#losses.set(epoch, { sum: sums.sum + loss, count: sums.count + 1 });
+    this.#lastLoss = loss;
+    this.#steps += 1;
+    this.#totalStepMs += durationMs;
+    this.#smoothStepMs =
+      this.#steps === 1 ? durationMs : this.#smoothStepMs + SPEED_SMOOTHING * (durationMs - this.#smoothStepMs);
+  }
+
+  /** Mean loss of each epoch of the chunk, oldest first. */
+  epochLosses(): number[] {
+    return [...this.#losses.entries()]
+      .sort(([a], [b]) => a - b)
+      .map(([, { sum, count }]) => Number((sum / count).toPrecision(LOSS_DIGITS)));
+  }
+
+  /** Over all steps of the chunk; 0 before the first. */
+  meanStepMs(): number {
+    return this.#steps === 0 ? 0 : this.#totalStepMs / this.#steps;
+  }
+
+  /** What the heartbeat shows. */
+  progress(): TrainProgress {
+    const { fromEpoch, stepsPerEpoch, config } = this.#input;
+    const step = fromEpoch * stepsPerEpoch + this.#steps;
+    const totalSteps = config.epochs * stepsPerEpoch;
+    const stepMs = this.#smoothStepMs;
+    return {
+      epoch: Math.floor(step / stepsPerEpoch),
+      totalEpochs: config.epochs,
+      step,
+      totalSteps,
+      loss: this.#lastLoss,
+      stepsPerSecond: stepMs === 0 ? 0 : Math.round(100_000 / stepMs) / 100,
+      estimatedSeconds: Math.round(((totalSteps - step) * stepMs) / 1000),
+    };
+  }
+
+  /** What the backend is told. */
+  notice(styleId: number): ProgressNotice {
+    const { epoch, totalEpochs, estimatedSeconds } = this.progress();
+    return progressNotice(styleId, epoch, totalEpochs, estimatedSeconds);
+  }
+}

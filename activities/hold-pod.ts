@@ -1,0 +1,84 @@
+import { Context } from '@temporalio/activity';
+import { rm } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  ActivityCancelledError,
+  ActivityNotFoundError,
+  ActivityPausedError,
+  ActivityResetError,
+} from '@temporalio/client';
+import { PodLostError } from '../common/errors.ts';
+import type { HoldPodInput, PodHeld } from '../common/types.ts';
+import type { PodDependencies } from './dependencies.ts';
+
+const FENCE_CHECKS_PER_LIMIT = 25;
+const ANSWERS = [ActivityCancelledError, ActivityPausedError, ActivityResetError];
+
+/**
+ * Gives the pod's only slot to a job until the workflow cancels the hold. Its heartbeats are the pod's sign of life: when
+ * none is accepted for too long, another pod may have taken over, so this one stops its trainer and writes nothing more.
+ */
+export async function holdPod({ holdId }: HoldPodInput, deps: PodDependencies): Promise<never> {
+  const { fence, trainer, timing, pod } = deps;
+  const context = Context.current();
+  const lost = new AbortController();
+  let acceptedAt = Date.now();
+  fence.open(holdId);
+  const watch = setInterval(() => {
+    const silentMs = Date.now() - acceptedAt;
+    if (silentMs <= timing.fenceMs || lost.signal.aborted) return;
+    const error = new PodLostError(`No heartbeat was accepted for ${Math.round(silentMs / 1000)} s: the pod gave up.`);
+    fence.close(holdId, error);
+    lost.abort(error);
+    void trainer.kill();
+  }, timing.fenceMs / FENCE_CHECKS_PER_LIMIT);
+  try {
+    const runtime = await deps.runtime();
+    const held: PodHeld = {
+      holdId,
+      queue: pod.queue,
+      host: pod.host,
+      gpu: runtime.gpuName ?? 'cpu',
+      vramMiB: runtime.gpuMemoryMiB,
+    };
+    await announce(held);
+    const over = AbortSignal.any([context.cancellationSignal, lost.signal]);
+    for (;;) {
+      over.throwIfAborted();
+      // The SDK's own heartbeat keeps the local time limit at bay and brings cancels; the direct one tells whether the
+      // server takes it.
+      context.heartbeat();
+      if (await beat(timing.beatMs)) acceptedAt = Date.now();
+      over.throwIfAborted();
+      await sleep(timing.beatMs, undefined, { signal: over }).catch(() => undefined);
+    }
+  } finally {
+    clearInterval(watch);
+    fence.close(holdId, new PodLostError('The hold has ended.'));
+    await rm(deps.jobDirectory(holdId), { recursive: true, force: true });
+  }
+}
+
+async function announce(held: PodHeld): Promise<void> {
+  const { client, info } = Context.current();
+  const execution = info.workflowExecution;
+  if (execution === undefined) throw new PodLostError('A hold belongs to a workflow.');
+  await client.workflow.getHandle(execution.workflowId, execution.runId).signal('podHeld', held);
+}
+
+/** Sends one heartbeat past the SDK's throttle; false when the server could not be reached in time. */
+async function beat(timeoutMs: number): Promise<boolean> {
+  const { client, info, log } = Context.current();
+  try {
+    await client.withDeadline(Date.now() + timeoutMs, () => client.activity.heartbeat(info.taskToken));
+    return true;
+  } catch (error) {
+    if (error instanceof ActivityNotFoundError) {
+      throw new PodLostError('The job does not know this hold any more: it goes on elsewhere or is over.');
+    }
+    // Accepted; what else the answer says comes through the activity's context as well.
+    if (ANSWERS.some((answer) => error instanceof answer)) return true;
+    log.warn('Heartbeat was not accepted', { error: error instanceof Error ? error.message : String(error) });
+    return false;
+  }
+}

@@ -1,0 +1,53 @@
+import { Context } from '@temporalio/activity';
+import type { ProgressNotice } from '../common/backend-client.ts';
+import type { NotifyInput } from '../common/types.ts';
+import type { ControlDependencies } from './dependencies.ts';
+
+/** A progress notice in the backend's words. */
+export function progressNotice(
+  styleId: number,
+  currentEpoch: number,
+  totalEpochs: number,
+  estimatedSeconds: number,
+): ProgressNotice {
+  const percent = totalEpochs === 0 ? 0 : Math.round((1000 * currentEpoch) / totalEpochs) / 10;
+  return {
+    style_id: styleId,
+    progress: {
+      current_epoch: currentEpoch,
+      total_epochs: totalEpochs,
+      progress_percent: percent,
+      estimated_seconds: estimatedSeconds,
+    },
+  };
+}
+
+/** Tells the backend about a job; its errors say whether to try again. */
+export async function notify(input: NotifyInput, { backend }: ControlDependencies): Promise<void> {
+  const signal = Context.current().cancellationSignal;
+  const { styleId, webhookOrigin } = input;
+  switch (input.kind) {
+    case 'progress': {
+      const { currentEpoch, totalEpochs, estimatedSeconds } = input;
+      return backend.progress(
+        webhookOrigin,
+        progressNotice(styleId, currentEpoch, totalEpochs, estimatedSeconds),
+        signal,
+      );
+    }
+    case 'complete': {
+      const notice = {
+        style_id: styleId,
+        model_path: input.modelUri,
+        model_url: input.modelUri,
+        training_metric: { loss: input.loss, epochs: input.epochs },
+        metadata: { training_epochs: input.epochs, lora_rank: input.rank, lora_alpha: input.alpha },
+      };
+      return backend.complete(webhookOrigin, notice, input.webhookId, signal);
+    }
+    case 'failed': {
+      const notice = { style_id: styleId, error_message: input.errorMessage, error_code: input.errorCode };
+      return backend.failed(webhookOrigin, notice, input.webhookId, signal);
+    }
+  }
+}

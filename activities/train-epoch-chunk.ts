@@ -1,0 +1,106 @@
+import { Context } from '@temporalio/activity';
+import { mkdir } from 'node:fs/promises';
+import { LossNotFiniteError } from '../common/errors.ts';
+import type { StepReport } from '../common/trainer.ts';
+import type { TrainEpochChunkInput, TrainEpochChunkResult } from '../common/types.ts';
+import type { PodDependencies } from './dependencies.ts';
+import { EpochMeter } from './epoch-meter.ts';
+import { checkpointDirectory, checkpointFile } from './job-files.ts';
+import type { HeldPodScope } from './on-held-pod.ts';
+import { StallWatch } from './stall-watch.ts';
+import { standAt } from './trainer-job.ts';
+
+/** A trainer that has not stopped at a step boundary by then is ended: the GPU must be idle 10 s after a cancel. */
+const STOP_LIMIT_MS = 5_000;
+
+/**
+ * Trains some epochs and leaves a checkpoint on the pod's disk. Sends heartbeats with the progress, and progress notices
+ * to the backend, as long as the trainer moves.
+ *
+ * @throws TrainingStalledError when it does not
+ */
+export async function trainEpochChunk(
+  input: TrainEpochChunkInput,
+  { signal }: HeldPodScope,
+  deps: PodDependencies,
+): Promise<TrainEpochChunkResult> {
+  const { trainer, timing } = deps;
+  const { fromEpoch, untilEpoch, stepsPerEpoch, jobDirectory } = input;
+  const context = Context.current();
+  const watch = new StallWatch(timing);
+  const over = AbortSignal.any([signal, watch.signal]);
+  const meter = new EpochMeter(input);
+  const notices = new ProgressNotices(input, meter, deps);
+  const beat = setInterval(() => context.heartbeat(meter.progress()), timing.beatMs);
+  const endTrainer = () => setTimeout(() => void trainer.kill(), watch.signal.aborted ? 0 : STOP_LIMIT_MS);
+  let ending: NodeJS.Timeout | null = null;
+  over.addEventListener('abort', () => {
+    ending = endTrainer();
+  });
+  try {
+    context.heartbeat(meter.progress());
+    await standAt({ ...input, steps: fromEpoch * stepsPerEpoch }, over, deps);
+    watch.moved(timing.stallMs);
+    const onStep = (report: StepReport) => {
+      if (!Number.isFinite(report.loss)) throw lossNotFinite(report);
+      watch.moved(timing.stallMs);
+      meter.add(report);
+    };
+    const { position, stopped } = await trainer.train(untilEpoch, onStep, over);
+    if (stopped) over.throwIfAborted();
+    await mkdir(checkpointDirectory(jobDirectory), { recursive: true });
+    const file = checkpointFile(jobDirectory, untilEpoch);
+    await trainer.saveCheckpoint(file);
+    over.throwIfAborted();
+    const epochLosses = meter.epochLosses();
+    return {
+      epochsRun: position.epochsRun,
+      stepsRun: position.microStepsRun,
+      loss: epochLosses.at(-1) ?? 0,
+      epochLosses,
+      checkpointFile: file,
+      meanStepMs: meter.meanStepMs(),
+    };
+  } catch (error) {
+    throw over.aborted ? over.reason : error;
+  } finally {
+    if (ending !== null) clearTimeout(ending);
+    clearInterval(beat);
+    watch.stop();
+    notices.stop();
+  }
+}
+
+function lossNotFinite({ step, epoch, loss }: StepReport): LossNotFiniteError {
+  return new LossNotFiniteError(
+    `The loss became ${loss} at step ${step} (epoch ${epoch + 1}): lower learning_rate, or use mixed_precision "no" or "bf16".`,
+  );
+}
+
+/** Progress webhooks, one at a time and never waited for. */
+class ProgressNotices {
+  readonly #timer: NodeJS.Timeout;
+  readonly #over = new AbortController();
+  #sending = false;
+
+  constructor(input: TrainEpochChunkInput, meter: EpochMeter, deps: PodDependencies) {
+    const { log } = Context.current();
+    this.#timer = setInterval(() => {
+      if (this.#sending) return;
+      this.#sending = true;
+      deps.backend
+        .progress(input.webhookOrigin, meter.notice(input.styleId), this.#over.signal)
+        .catch((error: unknown) => {
+          if (!this.#over.signal.aborted) log.warn('Progress notice was not taken', { reason: String(error) });
+        })
+        .finally(() => {
+          this.#sending = false;
+        });
+    }, deps.progressIntervalMs);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#over.abort();
+  }
+}

@@ -1,0 +1,138 @@
+import { ChecksumMismatchError } from './errors.ts';
+import type { CheckpointRef, ManifestObject } from './types.ts';
+
+/** Version of the manifest's layout: readers refuse any other. */
+export const MANIFEST_SCHEMA = 1;
+
+/** Manifests are small; anything longer is none of ours. */
+export const MAX_MANIFEST_BYTES = 256 * 1024;
+
+/** What commits a checkpoint: written last, only if absent, and never changed. */
+export interface CheckpointManifest {
+  schema: typeof MANIFEST_SCHEMA;
+  styleId: number;
+  taskId: string;
+  /** Epochs done. */
+  epoch: number;
+  /** Micro-steps done. */
+  step: number;
+  /** Of configuration, data and base model, see `DownloadResult`. */
+  fingerprint: string;
+  objects: ManifestObject[];
+  /** Mean loss of each epoch, oldest first. */
+  epochLosses: number[];
+  /** Hold under which it was written. */
+  holdId: string;
+  versions: { brushwork: string; torch: string };
+  /** ISO 8601. */
+  createdAt: string;
+}
+
+/** Names the job whose keys are meant. */
+export interface JobKeys {
+  styleId: number;
+  taskId: string;
+}
+
+const epochName = (epoch: number) => `epoch-${String(epoch).padStart(6, '0')}`;
+
+/** Everything that a job keeps in the bucket until it is done. */
+export function checkpointPrefix({ styleId, taskId }: JobKeys): string {
+  return `checkpoints/style_${styleId}/${taskId}/`;
+}
+
+/** Below this lie the manifests of a job. */
+export function manifestPrefix(job: JobKeys): string {
+  return `${checkpointPrefix(job)}manifests/`;
+}
+
+/** Key of the manifest of one epoch; keys sort like epochs. */
+export function manifestKey(job: JobKeys, epoch: number): string {
+  return `${manifestPrefix(job)}${epochName(epoch)}.json`;
+}
+
+/**
+ * Key of a checkpoint's data.
+ *
+ * @param unique - differs for each attempt at writing it, so that no writer ever touches another's object
+ */
+export function checkpointDataKey(job: JobKeys, epoch: number, unique: string): string {
+  return `${checkpointPrefix(job)}data/${epochName(epoch)}-${unique}.safetensors`;
+}
+
+/** Epoch that a manifest or data key belongs to, or null for any other key. */
+export function epochOfKey(key: string): number | null {
+  const match = /\/(?:manifests|data)\/epoch-(\d{6})[^/]*$/.exec(key);
+  return match?.[1] === undefined ? null : Number(match[1]);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+function isManifestObject(value: unknown): value is ManifestObject {
+  return (
+    isObject(value) &&
+    typeof value['key'] === 'string' &&
+    isCount(value['sizeBytes']) &&
+    typeof value['sha256'] === 'string' &&
+    /^[0-9a-f]{64}$/.test(value['sha256'])
+  );
+}
+
+function isManifest(value: unknown): value is CheckpointManifest {
+  if (!isObject(value) || !isObject(value['versions'])) return false;
+  const { objects, epochLosses, epoch } = value;
+  return (
+    value['schema'] === MANIFEST_SCHEMA &&
+    isCount(value['styleId']) &&
+    isCount(epoch) &&
+    isCount(value['step']) &&
+    ['taskId', 'fingerprint', 'holdId', 'createdAt'].every((name) => typeof value[name] === 'string') &&
+    ['brushwork', 'torch'].every((name) => typeof (value['versions'] as Record<string, unknown>)[name] === 'string') &&
+    Array.isArray(objects) &&
+    objects.length > 0 &&
+    objects.every(isManifestObject) &&
+    Array.isArray(epochLosses) &&
+    epochLosses.length === epoch &&
+    epochLosses.every((loss) => typeof loss === 'number' && Number.isFinite(loss))
+  );
+}
+
+/**
+ * Reads a manifest that may have been damaged or written by anybody.
+ *
+ * @param bytes - content of the object
+ * @param key - where it was found
+ * @param job - whose manifest it must be
+ * @throws ChecksumMismatchError when it is not a whole manifest of this job and epoch
+ */
+export function parseManifest(bytes: Uint8Array, key: string, job: JobKeys): CheckpointManifest {
+  let value: unknown = null;
+  try {
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw new ChecksumMismatchError(`The checkpoint manifest ${key} is not JSON: it was damaged.`, { cause: error });
+  }
+  const prefix = checkpointPrefix(job);
+  if (
+    !isManifest(value) ||
+    value.styleId !== job.styleId ||
+    value.taskId !== job.taskId ||
+    key !== manifestKey(job, value.epoch) ||
+    !value.objects.every((object) => object.key.startsWith(prefix))
+  ) {
+    throw new ChecksumMismatchError(`The checkpoint manifest ${key} is not a whole manifest of this job.`);
+  }
+  return value;
+}
+
+/** The part of a manifest that travels through the workflow. */
+export function checkpointRef(manifest: CheckpointManifest): CheckpointRef {
+  const { epoch, step, fingerprint } = manifest;
+  return { manifestKey: manifestKey(manifest, epoch), epoch, step, fingerprint };
+}

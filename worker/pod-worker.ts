@@ -1,0 +1,97 @@
+import { randomUUID } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import path from 'node:path';
+import { Worker } from '@temporalio/worker';
+import type { WorkerOptions } from '@temporalio/worker';
+import { createPodActivities } from '../activities/index.ts';
+import { createBackendClient } from '../activities/backend-webhook.ts';
+import type { BaseModel } from '../activities/dependencies.ts';
+import { PodFence } from '../activities/pod-fence.ts';
+import { requireSection } from '../common/config.ts';
+import type { Config } from '../common/config.ts';
+import type { Trainer } from '../common/trainer.ts';
+import type { RoleDependencies } from './control-worker.ts';
+import { jobLogInterceptor } from './job-log.ts';
+import { createObjectStore } from './object-store.ts';
+import { once } from './once.ts';
+import { runUntilAborted } from './run-until-aborted.ts';
+import { openScratch } from './scratch.ts';
+import { VERSION } from './version.ts';
+
+/** A chunk, the checkpoint of the one before, and room for what is just being cancelled. */
+const PRIVATE_SLOTS = 4;
+
+/** What a pod worker needs beside its configuration. */
+export interface PodWorkerDependencies extends RoleDependencies {
+  trainer: Trainer;
+  /** Finds, and where need be fetches, the base model. */
+  resolveBaseModel: () => Promise<BaseModel>;
+}
+
+/**
+ * Trains on this machine, one job at a time, until the signal. Two workers: one takes the hold from the queue that all
+ * pods share, one does the work of the job that holds the pod, from a queue that only this process knows.
+ *
+ * @param config - loaded with the role `pod`
+ */
+export async function runPodWorker(config: Config, deps: PodWorkerDependencies): Promise<void> {
+  const { connection, logger, trainer } = deps;
+  const storage = requireSection(config, 'storage');
+  const pod = requireSection(config, 'pod');
+  const host = hostname();
+  const queue = `brushwork-pod-${host}-${randomUUID()}`;
+  const scratch = await openScratch(pod.workDirectory);
+  const store = createObjectStore(storage);
+  const backend = createBackendClient(config.backend);
+  const activities = createPodActivities({
+    pod: { host, queue },
+    store,
+    bucket: storage.bucket,
+    keepCheckpoints: storage.keepCheckpoints,
+    backend,
+    trainer,
+    runtime: once(() => trainer.runtime()),
+    baseModel: once(deps.resolveBaseModel),
+    fence: new PodFence(),
+    jobDirectory: (holdId) => path.join(scratch, holdId),
+    imageRules: { endpoint: storage.endpoint, fileUriRoot: storage.fileUriRoot },
+    recipe: config.training.recipe,
+    instancePrompt: config.training.instancePrompt,
+    progressIntervalMs: config.backend.progressIntervalMs,
+    timing: pod,
+    version: VERSION,
+  });
+  const common: Omit<WorkerOptions, 'taskQueue'> = {
+    connection,
+    namespace: config.temporal.namespace,
+    identity: `${process.pid}@${host}`,
+    interceptors: { activity: [jobLogInterceptor(host)] },
+    // A cancel arrives in the answer to a heartbeat: this is how long it may take.
+    maxHeartbeatThrottleInterval: pod.heartbeatThrottleMs,
+    shutdownGraceTime: 0,
+    shutdownForceTime: pod.shutdownMs,
+  };
+  try {
+    const { holdPod, ...work } = activities;
+    const shared = await Worker.create({
+      ...common,
+      taskQueue: config.queues.pods,
+      activities: { holdPod },
+      maxConcurrentActivityTaskExecutions: 1,
+    });
+    const own = await Worker.create({
+      ...common,
+      taskQueue: queue,
+      activities: work,
+      maxConcurrentActivityTaskExecutions: PRIVATE_SLOTS,
+    });
+    logger.info({ pod: host, queue }, 'pod takes jobs');
+    await runUntilAborted([own, shared], deps);
+  } finally {
+    await trainer.kill();
+    store.close();
+    await backend.close();
+    await rm(scratch, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,54 @@
+import { Runtime } from '@temporalio/worker';
+import type { LogLevel, LogMetadata, Logger as TemporalLogger } from '@temporalio/worker';
+import type { Logger } from '../common/logger.ts';
+
+type PinoLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error';
+
+const PINO_LEVELS: Record<LogLevel, PinoLevel> = {
+  TRACE: 'trace',
+  DEBUG: 'debug',
+  INFO: 'info',
+  WARN: 'warn',
+  ERROR: 'error',
+};
+
+/** The SDK's own bookkeeping says nothing to a reader; the error goes where pino expects it. */
+function fieldsOf(meta: LogMetadata = {}): Record<string, unknown> {
+  const fields: Record<string, unknown> = { ...meta };
+  for (const name of ['sdkComponent', 'taskToken']) delete fields[name];
+  if ('error' in fields) {
+    fields['err'] = fields['error'];
+    delete fields['error'];
+  }
+  return fields;
+}
+
+/**
+ * Temporal's logger interface on top of ours.
+ *
+ * @param logger - the process's logger
+ */
+export function temporalLogger(logger: Logger): TemporalLogger {
+  const write = (level: PinoLevel) => (message: string, meta?: LogMetadata) => logger[level](fieldsOf(meta), message);
+  return {
+    log: (level, message, meta) => logger[PINO_LEVELS[level]](fieldsOf(meta), message),
+    trace: write('trace'),
+    debug: write('debug'),
+    info: write('info'),
+    warn: write('warn'),
+    error: write('error'),
+  };
+}
+
+/**
+ * Prepares the SDK of this process; to be called once, before the first connection. Signals are left to the caller.
+ *
+ * @param logger - receives what the SDK has to say, its native part included
+ */
+export function installRuntime(logger: Logger): void {
+  Runtime.install({
+    logger: temporalLogger(logger.child({ component: 'temporal' })),
+    telemetryOptions: { logging: { filter: { core: 'WARN', other: 'ERROR' }, forward: {} } },
+    shutdownSignals: [],
+  });
+}

@@ -1,0 +1,33 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+
+const NAME = /^pod-(\d+)-[0-9a-f]+$/;
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+  }
+}
+
+/**
+ * Makes this process's own directory for the files of jobs, and removes those of processes that are gone: a pod that was
+ * killed cleans up when it comes back.
+ *
+ * @param workDirectory - shared by all pods of this machine
+ */
+export async function openScratch(workDirectory: string): Promise<string> {
+  await mkdir(workDirectory, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(workDirectory)) {
+    const pid = NAME.exec(name)?.[1];
+    // A container gives each of its lives the same process id.
+    if (pid === undefined || (Number(pid) !== process.pid && isAlive(Number(pid)))) continue;
+    await rm(path.join(workDirectory, name), { recursive: true, force: true });
+  }
+  const directory = path.join(workDirectory, `pod-${process.pid}-${randomUUID().replaceAll('-', '')}`);
+  await mkdir(directory, { mode: 0o700 });
+  return directory;
+}

@@ -11,7 +11,6 @@ import type {
   NativeJob,
   NativePicture,
   NativePosition,
-  NativeRandomBaseModelOptions,
   NativeSampleOptions,
   NativeStepReport,
   NativeTrainer,

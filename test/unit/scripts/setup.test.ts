@@ -7,6 +7,7 @@ import { isInstalled } from '../../../scripts/setup/dependencies.mjs';
 import { toolchainEnvironment } from '../../../scripts/setup/go.mjs';
 import { buildProgress } from '../../../scripts/setup/native.mjs';
 import { isNodeNewEnough } from '../../../scripts/setup/node.mjs';
+import { CLANG_FORMAT_WHEEL, LIBTORCH_WHEELS, NODE, TCTL, TEMPORAL, VERSITYGW } from '../../../scripts/setup/pins.mjs';
 import { describeMissing } from '../../../scripts/setup/prerequisites.mjs';
 import { rabbitmqCacheName, withoutPackages } from '../../../scripts/setup/rabbitmq.mjs';
 import type { CommandError } from '../../../scripts/setup/shell.mjs';
@@ -112,6 +113,14 @@ describe('set-up: cache', () => {
 });
 
 describe('set-up: parts', () => {
+  it('have their licences named in THIRD_PARTY.md, by version', () => {
+    const text = readFileSync(path.join(import.meta.dirname, '../../../THIRD_PARTY.md'), 'utf8');
+    const versions = [...LIBTORCH_WHEELS, CLANG_FORMAT_WHEEL, TEMPORAL, TCTL, VERSITYGW, NODE].map(
+      (pin) => pin.version,
+    );
+    for (const version of versions) assert.ok(text.includes(` ${version} `), version);
+  });
+
   it('pins every wheel by hash in the way pip enforces', () => {
     const text = requirementsFile([{ name: 'torch', version: '2.11.0', sha256: 'abc', megabytes: 1, keep: [] }]);
     assert.equal(text, 'torch==2.11.0 --hash=sha256:abc\n');

@@ -1,13 +1,12 @@
 #include "core/sample/ddim.h"
 
-#include <ATen/CPUGeneratorImpl.h>
-
 #include <cmath>
 #include <optional>
 #include <string>
 
 #include "core/errors.h"
 #include "core/train/noise_schedule.h"
+#include "core/train/random_streams.h"
 
 namespace brushwork {
 
@@ -89,7 +88,7 @@ Picture sample_picture(const BaseModel& model, const LoraParameters* lora, const
   const bool guided = options.guidance_scale > 1;
   const auto text = encode_prompts(model, options, guided);
 
-  const auto generator = at::make_generator<at::CPUGeneratorImpl>(static_cast<uint64_t>(options.seed));
+  const auto generator = make_generator(static_cast<uint64_t>(options.seed));
   const int64_t factor_px = model.vae.scale_factor_px();
   auto sample =
       torch::randn({1, model.vae.config().latent_channels, options.height_px / factor_px, options.width_px / factor_px},

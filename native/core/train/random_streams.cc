@@ -17,8 +17,10 @@ uint64_t stream_seed(uint64_t seed, RandomStream stream, uint64_t index) {
   return mix64(mix64(mix64(seed) ^ static_cast<uint64_t>(stream)) ^ index);
 }
 
+at::Generator make_generator(uint64_t seed) { return at::make_generator<at::CPUGeneratorImpl>(seed); }
+
 at::Generator make_generator(const StreamPlace& place) {
-  return at::make_generator<at::CPUGeneratorImpl>(stream_seed(place.seed, place.stream, place.index));
+  return make_generator(stream_seed(place.seed, place.stream, place.index));
 }
 
 torch::Tensor draw_normal(at::IntArrayRef shape, const StreamPlace& place) {

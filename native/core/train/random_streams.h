@@ -35,7 +35,10 @@ struct StreamPlace {
   uint64_t index;
 };
 
-// A fresh CPU generator for `place`, the same state as Python's torch.Generator().manual_seed(stream_seed(...)).
+// A fresh CPU generator, the same state as Python's torch.Generator().manual_seed(seed).
+at::Generator make_generator(uint64_t seed);
+
+// The generator of one place: seeded with its `stream_seed`.
 at::Generator make_generator(const StreamPlace& place);
 
 // torch.randn(shape): float32 on the CPU.

@@ -1,7 +1,5 @@
 #include "core/train/trainer.h"
 
-#include <ATen/CPUGeneratorImpl.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -33,7 +31,7 @@ const TrainingConfig& checked(const TrainingConfig& config) {
 }
 
 torch::Generator make_device_generator(torch::Device device) {
-  if (device.is_cpu()) return at::make_generator<at::CPUGeneratorImpl>();
+  if (device.is_cpu()) return make_generator(0);
   return at::globalContext().getAcceleratorHooksInterface(device.type()).getNewGenerator(device.index());
 }
 

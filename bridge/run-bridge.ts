@@ -99,7 +99,9 @@ async function handleMessage(message: ConsumeMessage, context: HandleContext): P
   } catch (error) {
     if (error instanceof TemporalUnavailableError || context.signal.aborted) throw error;
     const refusal = toBrushworkError(error);
-    logger.error({ err: refusal, code: refusal.code }, 'message refused: it goes to the dead queue');
+    // A refusal explains itself; only what nobody foresaw needs its stack.
+    const details = refusal.code === 'INTERNAL' ? { err: refusal } : { reason: refusal.message };
+    logger.error({ code: refusal.code, ...details }, 'message refused: it goes to the dead queue');
     return refusal;
   }
 }

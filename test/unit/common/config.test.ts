@@ -1,0 +1,246 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { ConfigError, loadConfig, requireSection, workflowSettings } from '../../../common/config.ts';
+import type { LoadConfigOptions } from '../../../common/config.ts';
+
+const TOKEN = 'a-token-of-at-least-thirty-two-characters';
+
+const ENVIRONMENT = {
+  RABBITMQ_HOST: 'mq.example.com',
+  AWS_ACCESS_KEY_ID: 'key',
+  AWS_SECRET_ACCESS_KEY: 'secret',
+  S3_BUCKET: 'weights',
+  BACKEND_API_URL: 'https://api.example.com/v1',
+  INTERNAL_API_TOKEN: TOKEN,
+  BASE_MODEL: '/models/sd15',
+};
+
+function faultsOf(options: LoadConfigOptions): readonly string[] {
+  try {
+    loadConfig(options);
+  } catch (error) {
+    assert.ok(error instanceof ConfigError, String(error));
+    return error.faults;
+  }
+  return [];
+}
+
+describe('loadConfig', () => {
+  let directory: string;
+  const file = (text: string) => {
+    const name = path.join(directory, 'settings.yaml');
+    writeFileSync(name, text);
+    return name;
+  };
+
+  before(() => {
+    directory = mkdtempSync(path.join(os.tmpdir(), 'brushwork-config-'));
+  });
+  after(() => rmSync(directory, { recursive: true }));
+
+  it('needs nothing beside the environment: temporal.yaml has every default', () => {
+    const config = loadConfig({ env: ENVIRONMENT });
+    assert.equal(config.temporal.address, 'localhost:7233');
+    assert.deepEqual(config.queues, { control: 'brushwork', pods: 'brushwork-pods' });
+    assert.equal(config.limits.holdPod.heartbeatMs, 20_000);
+    assert.equal(config.limits.holdPod.scheduleToStartMs, null);
+    assert.equal(config.limits.trainEpochChunk.retry.maximumAttempts, 1);
+    assert.equal(config.limits.notify.retry.maximumAttempts, null);
+    assert.equal(config.rabbitmq?.url, 'amqp://guest:guest@mq.example.com:5672');
+    assert.equal(config.rabbitmq.deadQueue, 'model_training.dead');
+    assert.deepEqual(config.backend, {
+      allowedOrigins: ['https://api.example.com'],
+      token: TOKEN,
+      timeoutMs: 10_000,
+      progressIntervalMs: 30_000,
+    });
+    assert.deepEqual(config.training.recipe, {
+      seed: 0,
+      rank: 16,
+      alpha: 32,
+      dropout: 0.1,
+      learningRate: 1e-4,
+      weightDecay: 0.01,
+      batchSize: 1,
+      gradientAccumulation: 1,
+      maxGradNorm: null,
+      resolutionPx: 512,
+    });
+    assert.equal(config.pod?.device, 'auto');
+    assert.equal(config.storage?.endpoint, null);
+  });
+
+  it('prints three lines for three faults, each naming the setting', () => {
+    const env = { ...ENVIRONMENT, INTERNAL_API_TOKEN: 'short', RABBITMQ_PORT: 'five', LOG_LEVEL: 'loud' };
+    let message = '';
+    try {
+      loadConfig({ env });
+    } catch (error) {
+      message = (error as Error).message;
+    }
+    const lines = message.split('\n');
+    assert.equal(lines[0], 'The configuration has 3 faults:');
+    assert.equal(lines.length, 4);
+    for (const name of ['INTERNAL_API_TOKEN', 'RABBITMQ_PORT', 'LOG_LEVEL']) {
+      assert.equal(lines.filter((line) => line.includes(name)).length, 1, name);
+    }
+  });
+
+  it('never shows a secret in a fault', () => {
+    const env = { ...ENVIRONMENT, INTERNAL_API_TOKEN: 'topsecret', RABBITMQ_URL: 'http://u:topsecret@mq' };
+    const faults = faultsOf({ env });
+    assert.equal(faults.length, 2);
+    assert.ok(!faults.join().includes('topsecret'), faults.join());
+  });
+
+  describe('demands of each role only what it needs', () => {
+    const without = (...names: string[]) =>
+      Object.fromEntries(Object.entries(ENVIRONMENT).filter(([name]) => !names.includes(name)));
+
+    it('a bridge gets by without bucket, base model and token', () => {
+      const env = without(
+        'AWS_ACCESS_KEY_ID',
+        'AWS_SECRET_ACCESS_KEY',
+        'S3_BUCKET',
+        'BASE_MODEL',
+        'INTERNAL_API_TOKEN',
+      );
+      const config = loadConfig({ env, roles: ['bridge'] });
+      assert.deepEqual([config.storage, config.pod, config.backend.token], [null, null, null]);
+    });
+
+    it('a bridge does not hold the token even where it is set', () => {
+      assert.equal(loadConfig({ env: ENVIRONMENT, roles: ['bridge'] }).backend.token, null);
+    });
+
+    it('a control worker gets by without RabbitMQ and base model', () => {
+      const config = loadConfig({ env: without('RABBITMQ_HOST', 'BASE_MODEL'), roles: ['control'] });
+      assert.deepEqual([config.rabbitmq, config.pod], [null, null]);
+      assert.throws(() => requireSection(config, 'pod'), ConfigError);
+    });
+
+    it('a pod gets by without RabbitMQ', () => {
+      assert.equal(loadConfig({ env: without('RABBITMQ_HOST'), roles: ['pod'] }).pod?.baseModel, '/models/sd15');
+    });
+
+    for (const name of Object.keys(ENVIRONMENT)) {
+      it(`all roles together miss ${name}`, () => {
+        const faults = faultsOf({ env: without(name) });
+        assert.equal(faults.length, 1);
+        assert.match(faults[0] ?? '', new RegExp(name));
+      });
+    }
+  });
+
+  describe('environment', () => {
+    it('reads the standard TEMPORAL_ variables over the file', () => {
+      const env = {
+        ...ENVIRONMENT,
+        TEMPORAL_ADDRESS: 'ns.tmprl.cloud:7233',
+        TEMPORAL_NAMESPACE: 'ns',
+        TEMPORAL_API_KEY: 'k',
+      };
+      const { temporal } = loadConfig({ env });
+      assert.deepEqual([temporal.address, temporal.namespace], ['ns.tmprl.cloud:7233', 'ns']);
+      assert.equal(temporal.connection.apiKey, 'k');
+      assert.equal(temporal.connection.tls, true);
+    });
+
+    it('names a client certificate that can not be read', () => {
+      const env = { ...ENVIRONMENT, TEMPORAL_TLS_CLIENT_CERT_PATH: '/nowhere.pem', TEMPORAL_TLS_CLIENT_KEY_PATH: '/x' };
+      assert.match(faultsOf({ env }).join(), /TEMPORAL_.*nowhere\.pem/);
+    });
+
+    it('encodes user and password of RabbitMQ', () => {
+      const env = { ...ENVIRONMENT, RABBITMQ_USER: 'a@b', RABBITMQ_PASS: 'p/w:d#%', RABBITMQ_PORT: '5673' };
+      assert.equal(loadConfig({ env }).rabbitmq?.url, 'amqp://a%40b:p%2Fw%3Ad%23%25@mq.example.com:5673');
+    });
+
+    it('takes RABBITMQ_URL over the single values', () => {
+      const env = { ...ENVIRONMENT, RABBITMQ_URL: 'amqps://u:p@mq:5671/vh' };
+      assert.equal(loadConfig({ env }).rabbitmq?.url, 'amqps://u:p@mq:5671/vh');
+    });
+
+    it('takes AWS_STORAGE_BUCKET_NAME where S3_BUCKET is empty', () => {
+      const env = { ...ENVIRONMENT, S3_BUCKET: '', AWS_STORAGE_BUCKET_NAME: 'other' };
+      assert.equal(loadConfig({ env }).storage?.bucket, 'other');
+    });
+
+    it('takes the origin of BACKEND_API_URL, and refuses one with a password', () => {
+      const faults = faultsOf({ env: { ...ENVIRONMENT, BACKEND_API_URL: 'https://u:pw12345678@api.example.com' } });
+      assert.equal(faults.length, 1);
+      assert.ok(!(faults[0] ?? '').includes('pw12345678'));
+    });
+  });
+
+  describe('file', () => {
+    it('changes only what it names', () => {
+      const name = file(
+        'activities:\n  holdPod: { heartbeat: 10s }\nworkflow: { chunkEpochs: 5 }\npod: { beat: 2s }\n',
+      );
+      const config = loadConfig({ env: ENVIRONMENT, file: name });
+      assert.equal(config.limits.holdPod.heartbeatMs, 10_000);
+      assert.equal(config.limits.holdPod.startToCloseMs, 72 * 3_600_000);
+      assert.equal(config.workflow.chunkEpochs, 5);
+    });
+
+    it('is found through BRUSHWORK_CONFIG', () => {
+      const name = file('queues: { pods: other-pods }\n');
+      assert.equal(loadConfig({ env: { ...ENVIRONMENT, BRUSHWORK_CONFIG: name } }).queues.pods, 'other-pods');
+    });
+
+    it('adds allowed backends as origins', () => {
+      const name = file('backend: { allowedOrigins: ["https://staging.example.com/x"] }\n');
+      const { allowedOrigins } = loadConfig({ env: ENVIRONMENT, file: name }).backend;
+      assert.deepEqual(allowedOrigins, ['https://api.example.com', 'https://staging.example.com']);
+    });
+
+    const refusals: [string, string, RegExp][] = [
+      ['a misspelt setting', 'workflow: { chunkEpoch: 5 }', /chunkEpoch is not a setting; did you mean chunkEpochs/],
+      ['a misspelt section', 'workflows: {}', /workflows is not a setting; did you mean workflow/],
+      ['a duration without unit', 'backend: { timeout: 10 }', /backend\.timeout must be a duration/],
+      ['an unknown recipe key', 'training: { recipe: { rnak: 8 } }', /unknown key "rnak" \(did you mean "rank"\?\)/],
+      ['a recipe value out of range', 'training: { recipe: { dropout: 2 } }', /dropout must be a number from 0 to 0.9/],
+      ['a list where a section belongs', 'pod: [1]', /pod must be a mapping/],
+      ['a fence shorter than the hold', 'pod: { fence: 20s }', /pod\.fence must be longer/],
+      ['beats too far apart', 'pod: { beat: 10s }', /pod\.beat must be at most a third/],
+      ['a webhook try that is cut off', 'backend: { timeout: 20s }', /notify\.startToClose must be longer/],
+      [
+        'another type for a search attribute',
+        'searchAttributes: { TrainEpoch: Keyword }',
+        /TrainEpoch must be one of Int/,
+      ],
+      ['broken YAML', 'pod: {', /settings\.yaml can't be used/],
+    ];
+    for (const [what, text, expected] of refusals) {
+      it(`refuses ${what}`, () => {
+        const faults = faultsOf({ env: ENVIRONMENT, file: file(text) });
+        assert.ok(
+          faults.some((fault) => expected.test(fault)),
+          faults.join('\n'),
+        );
+      });
+    }
+
+    it('says which file is missing, and nothing else', () => {
+      const faults = faultsOf({ env: {}, file: path.join(directory, 'none.yaml') });
+      assert.equal(faults.length, 1);
+      assert.match(faults[0] ?? '', /none\.yaml/);
+    });
+  });
+});
+
+describe('workflowSettings', () => {
+  it('is plain JSON without secrets', () => {
+    const config = loadConfig({ env: ENVIRONMENT });
+    const settings = workflowSettings(config, true);
+    const text = JSON.stringify(settings);
+    assert.deepEqual(JSON.parse(text), settings);
+    assert.ok(!text.includes(TOKEN) && !text.includes('secret'));
+    assert.equal(settings.podsQueue, 'brushwork-pods');
+    assert.equal(settings.chunkEpochs, 10);
+    assert.equal(workflowSettings(config, false).searchAttributes, false);
+  });
+});

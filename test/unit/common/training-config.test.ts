@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict';
+import { InvalidRequestError } from '../../../common/errors.ts';
+import {
+  TRAINING_CONFIG_KEYS,
+  defaultEpochs,
+  parseTrainingConfig,
+  trainingConfigFor,
+  trainingConfigJson,
+} from '../../../common/training-config.ts';
+
+const NOTHING = { epochs: null, learningRate: null, batchSize: null };
+
+describe('parseTrainingConfig', () => {
+  it('reads every key', () => {
+    const json = {
+      seed: 7,
+      rank: 8,
+      alpha: 16,
+      dropout: 0,
+      learning_rate: 0.001,
+      weight_decay: 0.02,
+      epochs: 30,
+      batch_size: 2,
+      gradient_accumulation: 4,
+      max_grad_norm: 1,
+      mixed_precision: 'bf16',
+      resolution: 256,
+    };
+    assert.deepEqual(Object.keys(json), Object.keys(TRAINING_CONFIG_KEYS));
+    const config = trainingConfigFor(NOTHING, parseTrainingConfig(json), {
+      imageCount: 12,
+      mixedPrecisionDefault: 'no',
+    });
+    assert.deepEqual(config, {
+      seed: 7,
+      rank: 8,
+      alpha: 16,
+      dropout: 0,
+      learningRate: 0.001,
+      weightDecay: 0.02,
+      epochs: 30,
+      batchSize: 2,
+      gradientAccumulation: 4,
+      maxGradNorm: 1,
+      mixedPrecision: 'bf16',
+      resolutionPx: 256,
+    });
+    assert.deepEqual(trainingConfigJson(config), json);
+  });
+
+  it('names an unknown key and the nearest known one', () => {
+    assert.throws(() => parseTrainingConfig({ learning_rte: 1 }), {
+      name: 'InvalidRequestError',
+      message: /unknown key "learning_rte" \(did you mean "learning_rate"\?\)/,
+    });
+  });
+
+  it('lists all keys where none is near', () => {
+    assert.throws(() => parseTrainingConfig({ colour: 'red' }), /unknown key "colour" \(known: seed, rank/);
+  });
+
+  it('is not fooled by names that every object has', () => {
+    assert.throws(
+      () => parseTrainingConfig(JSON.parse('{"__proto__": 1, "constructor": 2}')),
+      (error: Error) => {
+        return /unknown key "__proto__"/.test(error.message) && /unknown key "constructor"/.test(error.message);
+      },
+    );
+  });
+
+  it('names all faults at once', () => {
+    assert.throws(
+      () => parseTrainingConfig({ rank: 0, alpha: '32', nope: 1 }),
+      (error: Error) => {
+        return (
+          error instanceof InvalidRequestError && ['rank', 'alpha', 'nope'].every((key) => error.message.includes(key))
+        );
+      },
+    );
+  });
+
+  const refused: Record<string, unknown[]> = {
+    seed: [-1, 0.5, 2 ** 53, null, '0'],
+    rank: [0, 257, 1.5],
+    alpha: [0, Infinity, NaN],
+    dropout: [-0.1, 1],
+    learning_rate: [0, 2, '1e-4'],
+    epochs: [0, 1001, null],
+    batch_size: [0, 17],
+    gradient_accumulation: [0, 65],
+    max_grad_norm: [0, -1, 'none'],
+    mixed_precision: ['fp32', null, 16],
+    resolution: [63, 100, 1032],
+  };
+  for (const [key, values] of Object.entries(refused)) {
+    for (const value of values) {
+      it(`refuses ${key}: ${String(value)}`, () => {
+        assert.throws(() => parseTrainingConfig({ [key]: value }), new RegExp(`${key} must be`));
+      });
+    }
+  }
+
+  for (const value of [null, [], 'x', 3]) {
+    it(`refuses ${JSON.stringify(value)} as a whole`, () => {
+      assert.throws(() => parseTrainingConfig(value), InvalidRequestError);
+    });
+  }
+});
+
+describe('trainingConfigFor', () => {
+  it('takes the message over the configuration over the table', () => {
+    const parameters = { epochs: 120, learningRate: null, batchSize: 2 };
+    const config = trainingConfigFor(
+      parameters,
+      { epochs: 50, learningRate: 5e-5 },
+      { imageCount: 20, mixedPrecisionDefault: 'fp16' },
+    );
+    assert.deepEqual(
+      [config.epochs, config.learningRate, config.batchSize, config.rank, config.mixedPrecision],
+      [120, 5e-5, 2, 16, 'fp16'],
+    );
+  });
+
+  it('has the contract defaults', () => {
+    const config = trainingConfigFor(NOTHING, {}, { imageCount: 20, mixedPrecisionDefault: 'no' });
+    assert.deepEqual(config, {
+      seed: 0,
+      rank: 16,
+      alpha: 32,
+      dropout: 0.1,
+      learningRate: 1e-4,
+      weightDecay: 0.01,
+      epochs: 200,
+      batchSize: 1,
+      gradientAccumulation: 1,
+      maxGradNorm: null,
+      mixedPrecision: 'no',
+      resolutionPx: 512,
+    });
+  });
+
+  it('refuses parameters out of range', () => {
+    const context = { imageCount: 20, mixedPrecisionDefault: 'no' } as const;
+    assert.throws(() => trainingConfigFor({ ...NOTHING, epochs: 0 }, {}, context), /The job message.*epochs/);
+  });
+});
+
+describe('defaultEpochs', () => {
+  const expected: [number, number][] = [
+    [1, 500],
+    [8, 500],
+    [10, 400],
+    [12, 330],
+    [20, 200],
+    [30, 130],
+    [40, 100],
+    [100, 100],
+  ];
+  for (const [imageCount, epochs] of expected) {
+    it(`is ${epochs} for ${imageCount} pictures`, () => {
+      assert.equal(defaultEpochs(imageCount), epochs);
+    });
+  }
+});

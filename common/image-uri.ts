@@ -67,20 +67,20 @@ function parseHttpUri(uri: string, shown: string, rules: ImageUriRules): ImageLo
     throw new BlockedTargetError(`"${shown}" carries a user name or password: send a presigned URL instead.`);
   }
   const endpoint = rules.endpoint === null ? null : new URL(rules.endpoint);
-  const isOurEndpoint = endpoint !== null && url.origin === endpoint.origin;
-  if (url.protocol === 'http:' && !isOurEndpoint) {
+  const isOurPort = endpoint !== null && url.protocol === endpoint.protocol && url.port === endpoint.port;
+  const isOurHost = isOurPort && url.hostname === endpoint.hostname;
+  const isOurBucketHost = isOurPort && url.hostname.endsWith(`.${endpoint.hostname}`);
+  if (url.protocol === 'http:' && !isOurHost && !isOurBucketHost) {
     throw new BlockedTargetError(`"${shown}" is plain http: only https is fetched.`);
   }
   if (isPresigned(url)) return { kind: 'url', url: url.href };
-  const base = endpoint === null ? '' : endpoint.pathname.replace(/\/$/, '');
-  if (isOurEndpoint && url.pathname.startsWith(`${base}/`)) {
-    return pathStyle(url.pathname.slice(base.length), shown);
+  if (isOurHost) {
+    const base = endpoint.pathname.replace(/\/$/, '');
+    if (url.pathname.startsWith(`${base}/`)) return pathStyle(url.pathname.slice(base.length), shown);
   }
-  if (endpoint !== null && url.port === endpoint.port && url.protocol === endpoint.protocol) {
-    const suffix = `.${endpoint.hostname}`;
-    if (url.hostname.endsWith(suffix)) {
-      return objectLocation(url.hostname.slice(0, -suffix.length), decodeKey(url.pathname.slice(1), shown), shown);
-    }
+  if (isOurBucketHost) {
+    const bucket = url.hostname.slice(0, -endpoint.hostname.length - 1);
+    return objectLocation(bucket, decodeKey(url.pathname.slice(1), shown), shown);
   }
   const aws = endpoint === null && url.port === '' ? AWS_HOST.exec(url.hostname) : null;
   if (aws !== null) {

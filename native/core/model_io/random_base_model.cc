@@ -1,7 +1,5 @@
 #include "core/model_io/random_base_model.h"
 
-#include <ATen/CPUGeneratorImpl.h>
-
 #include <cmath>
 #include <filesystem>
 #include <map>
@@ -129,7 +127,7 @@ class RandomWeights : public WeightSource {
   bool contains(const std::string&) const override { return true; }
 
   torch::Tensor take(const std::string& key, torch::IntArrayRef shape) override {
-    const auto generator = at::make_generator<at::CPUGeneratorImpl>(mix64(seed_ ^ fnv1a64(component_ + "/" + key)));
+    const auto generator = make_generator(mix64(seed_ ^ fnv1a64(component_ + "/" + key)));
     auto drawn = torch::randn(shape, generator, torch::dtype(torch::kFloat32));
     if (shape.size() > 1) {
       // Keeps the variance: the product of all sides but the first is what one output sums over.

@@ -1,0 +1,196 @@
+#include "core/model_io/safetensors.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "check.h"
+#include "tiny_model.h"
+
+using namespace brushwork;
+using namespace brushwork::test;
+
+namespace {
+
+// Writes a file with this header and data and opens it.
+SafetensorsFile open_bytes(const std::string& header, const std::string& data, uint64_t header_bytes) {
+  const TemporaryDirectory directory;
+  std::string text;
+  for (int i = 0; i < 8; ++i) text.push_back(static_cast<char>(header_bytes >> (8 * i)));
+  write_file_atomically(directory / "file.safetensors", text + header + data);
+  return SafetensorsFile(directory / "file.safetensors");
+}
+
+SafetensorsFile open_header(const std::string& header, const std::string& data = "") {
+  return open_bytes(header, data, header.size());
+}
+
+constexpr auto kCode = ErrorCode::kModelLoadFailed;
+
+}  // namespace
+
+TEST(round_trip_of_every_type) {
+  const TemporaryDirectory directory;
+  const std::vector<torch::Dtype> types = {torch::kFloat64, torch::kFloat32, torch::kFloat16, torch::kBFloat16,
+                                           torch::kInt64,   torch::kInt32,   torch::kInt16,   torch::kInt8,
+                                           torch::kUInt8,   torch::kBool};
+  std::map<std::string, torch::Tensor> tensors;
+  for (const auto type : types) {
+    tensors["of " + std::string(c10::toString(type))] = torch::arange(15).reshape({3, 5}).remainder(2).to(type);
+  }
+  tensors["scalar"] = torch::tensor(2.5);
+  tensors["empty"] = torch::zeros({0, 3});
+  tensors["transposed"] = torch::arange(6).reshape({2, 3}).t();
+  const std::map<std::string, std::string> metadata = {{"format", "pt"}, {"alpha", "\"quoted\" Umlaut \xc3\xbc"}};
+  write_safetensors(directory / "a.safetensors", tensors, metadata);
+  const SafetensorsFile file(directory / "a.safetensors");
+  CHECK(file.entries().size() == tensors.size());
+  CHECK(file.metadata() == metadata);
+  for (const auto& [name, tensor] : tensors) {
+    CHECK(file.tensor(name).scalar_type() == tensor.scalar_type());
+    CHECK(torch::equal(file.tensor(name), tensor));
+  }
+}
+
+TEST(same_tensors_give_the_same_bytes_and_leave_no_other_file) {
+  const TemporaryDirectory directory;
+  const std::map<std::string, torch::Tensor> tensors = {{"b", torch::ones({3})},
+                                                        {"a", torch::zeros({2}, torch::kInt64)}};
+  write_safetensors(directory / "1", tensors);
+  write_safetensors(directory / "2", tensors);
+  CHECK(read_file(directory / "1") == read_file(directory / "2"));
+  CHECK(read_file(directory / "1").size() % 4 == 0);
+  CHECK(std::distance(std::filesystem::directory_iterator(directory.path()), {}) == 2);
+}
+
+TEST(python_files_are_read) {
+  const auto file = golden_tensors("tiny_forward.safetensors");
+  CHECK((file.entries().at("unet").shape == std::vector<int64_t>{2, 4, 16, 16}));
+  CHECK(file.tensor("unet").isfinite().all().item<bool>());
+}
+
+TEST(tensors_outlive_the_file_and_writing_to_them_does_not_touch_it) {
+  const TemporaryDirectory directory;
+  write_safetensors(directory / "a", {{"x", torch::ones({1000})}});
+  torch::Tensor tensor;
+  {
+    const SafetensorsFile file(directory / "a");
+    tensor = file.tensor("x");
+  }
+  tensor.mul_(3);
+  CHECK(tensor.sum().item<float>() == 3000.0f);
+  CHECK(SafetensorsFile(directory / "a").tensor("x").sum().item<float>() == 1000.0f);
+}
+
+TEST(tensors_at_odd_addresses_are_read) {
+  const std::string header = R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}} )";  // 55 bytes
+  CHECK(open_header(header, std::string("\0\0\x80\x3f", 4)).tensor("x").item<float>() == 1.0f);
+}
+
+TEST(a_failed_write_leaves_the_old_file) {
+  const TemporaryDirectory directory;
+  write_file_atomically(directory / "a", "old");
+  CHECK_ERROR(write_safetensors(directory / "a", {{"x", torch::zeros({1}, torch::kComplexFloat)}}),
+              ErrorCode::kInvalidRequest, "can't hold");
+  CHECK_ERROR(write_file_atomically(directory / "missing/a", "new"), ErrorCode::kInternal, "can't create");
+  CHECK(read_file(directory / "a") == "old");
+  CHECK(std::distance(std::filesystem::directory_iterator(directory.path()), {}) == 1);
+}
+
+TEST(missing_file) { CHECK_ERROR(SafetensorsFile("/nowhere/x.safetensors"), kCode, "can't be opened"); }
+
+TEST(directory_instead_of_file) {
+  const TemporaryDirectory directory;
+  CHECK_ERROR(SafetensorsFile(directory.path()), kCode, "no regular file");
+}
+
+TEST(the_caller_names_the_error_code) {
+  CHECK_ERROR(SafetensorsFile("/nowhere/x", ErrorCode::kCheckpointIncompatible), ErrorCode::kCheckpointIncompatible,
+              "/nowhere/x");
+}
+
+TEST(file_shorter_than_its_length_field) {
+  const TemporaryDirectory directory;
+  write_file_atomically(directory / "a", "1234567");
+  CHECK_ERROR(SafetensorsFile(directory / "a"), kCode, "too short");
+}
+
+TEST(header_longer_than_the_cap) { CHECK_ERROR(open_bytes("{}", "", 100'000'001), kCode, "larger than 100 MB"); }
+
+TEST(header_longer_than_the_file) { CHECK_ERROR(open_bytes("{}", "", 3), kCode, "ends within its header"); }
+
+TEST(header_that_is_no_json) { CHECK_ERROR(open_header("{\"a\": "), kCode, "no JSON object"); }
+
+TEST(header_that_is_no_object) { CHECK_ERROR(open_header("[1]"), kCode, "no JSON object"); }
+
+TEST(header_that_does_not_begin_with_a_brace) { CHECK_ERROR(open_header(" {}"), kCode, "no JSON object"); }
+
+TEST(name_listed_twice) {
+  CHECK_ERROR(open_header(R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                          R"("x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
+                          "1"),
+              kCode, "lists \"x\" twice");
+}
+
+TEST(metadata_that_is_no_object) {
+  CHECK_ERROR(open_header(R"({"__metadata__":[]})"), kCode, "\"__metadata__\" is no");
+}
+
+TEST(metadata_that_is_no_string) {
+  CHECK_ERROR(open_header(R"({"__metadata__":{"epoch":1}})"), kCode, "something else than strings at \"epoch\"");
+}
+
+TEST(entry_without_offsets) {
+  CHECK_ERROR(open_header(R"({"x":{"dtype":"U8","shape":[1]}})"), kCode, "entry of \"x\"");
+}
+
+TEST(entry_with_a_negative_side) {
+  CHECK_ERROR(open_header(R"({"x":{"dtype":"U8","shape":[-1],"data_offsets":[0,0]}})"), kCode, "entry of \"x\"");
+}
+
+TEST(unknown_dtype) {
+  CHECK_ERROR(open_header(R"({"x":{"dtype":"F4","shape":[1],"data_offsets":[0,1]}})", "1"), kCode, "dtype F4");
+}
+
+TEST(shape_that_needs_other_bytes) {
+  CHECK_ERROR(open_header(R"({"x":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", "1234"), kCode,
+              "has 4 bytes, but its shape needs 8");
+}
+
+TEST(shape_that_overflows) {
+  CHECK_ERROR(
+      open_header(R"({"x":{"dtype":"F32","shape":[4611686018427387904,4611686018427387904],"data_offsets":[0,0]}})"),
+      kCode, "no file could hold");
+}
+
+TEST(offsets_outside_the_file) {
+  CHECK_ERROR(open_header(R"({"x":{"dtype":"U8","shape":[5],"data_offsets":[0,5]}})", "1234"), kCode,
+              "outside the file");
+}
+
+TEST(offsets_that_run_backwards) {
+  CHECK_ERROR(open_header(R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[2,1]}})", "1234"), kCode,
+              "outside the file");
+}
+
+TEST(tensors_that_overlap) {
+  CHECK_ERROR(open_header(R"({"x":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
+                          R"("y":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
+                          "123"),
+              kCode, "overlap at byte 1");
+}
+
+TEST(hole_between_tensors) {
+  CHECK_ERROR(open_header(R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
+                          R"("y":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
+                          "123"),
+              kCode, "hole at byte 1");
+}
+
+TEST(bytes_after_the_last_tensor) {
+  CHECK_ERROR(open_header(R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "123"), kCode,
+              "2 bytes that belong to no tensor");
+}
+
+TEST(unknown_tensor) { CHECK_ERROR(open_header("{}").tensor("x"), kCode, "has no tensor \"x\""); }
+
+TEST_MAIN()

@@ -1,11 +1,12 @@
 import { condition } from '@temporalio/workflow';
+import { defaultEpochs } from '../common/training-config.ts';
 import type { NotifyInput, TrainStatus, TrainStyleInput } from '../common/types.ts';
 import type { Calls } from './calls.ts';
 import { jobFailureOf } from './failures.ts';
 import type { JobFailure } from './failures.ts';
 
 /** Temporal tries this long by itself before the workflow shows why it waits; then for longer each time. */
-const FIRST_WINDOW_MS = 20_000;
+const FIRST_WINDOW_MS = 10_000;
 const LONGEST_WINDOW_MS = 3_600_000;
 /** A late progress notice must not arrive after the final one. */
 const PROGRESS_DRAIN_MS = 5_000;
@@ -27,7 +28,7 @@ export class Backend {
    * @param estimatedSeconds - time left, as far as known
    */
   tellProgress(status: Readonly<TrainStatus>, estimatedSeconds: number): void {
-    const { styleId, taskId, webhookOrigin, parameters } = this.#input;
+    const { styleId, taskId, webhookOrigin, parameters, images } = this.#input;
     this.#progressInFlight += 1;
     const done = () => {
       this.#progressInFlight -= 1;
@@ -39,7 +40,7 @@ export class Backend {
         taskId,
         webhookOrigin,
         currentEpoch: status.epoch,
-        totalEpochs: status.totalEpochs ?? parameters.epochs ?? 0,
+        totalEpochs: status.totalEpochs ?? parameters.epochs ?? defaultEpochs(images.length),
         estimatedSeconds,
       })
       .then(done, done);

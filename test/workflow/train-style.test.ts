@@ -1,27 +1,9 @@
 import assert from 'node:assert/strict';
-import { WorkflowFailedError } from '@temporalio/client';
-import type { WorkflowHandle } from '@temporalio/client';
-import { ActivityFailure, ApplicationFailure, CancelledFailure } from '@temporalio/common';
-import { Scene, resultOf, startHarness, statusOf } from './support/harness.ts';
+import { CancelledFailure } from '@temporalio/common';
+import { assertOneFailedNotice, codeOf, failureOf } from './support/expect.ts';
+import { Scene, inPhase, resultOf, startHarness, statusOf } from './support/harness.ts';
 import type { Harness } from './support/harness.ts';
 import { failure, until } from './support/world.ts';
-
-async function failureOf(handle: WorkflowHandle): Promise<Error> {
-  try {
-    await handle.result();
-  } catch (error) {
-    assert.ok(error instanceof WorkflowFailedError);
-    assert.ok(error.cause);
-    return error.cause;
-  }
-  assert.fail('The workflow was expected to fail.');
-}
-
-function codeOf(error: Error): string | null | undefined {
-  const cause = error instanceof ActivityFailure ? error.cause : error;
-  assert.ok(cause instanceof ApplicationFailure, String(cause));
-  return cause.type;
-}
 
 describe('trainStyle', function () {
   this.timeout(60_000);
@@ -38,74 +20,69 @@ describe('trainStyle', function () {
   afterEach(() => scene.close());
 
   it('trains chunk by chunk, publishes and tells the backend once', async () => {
+    const { world } = scene;
     await scene.addPod('a');
     const handle = await scene.start();
     const result = await resultOf(handle);
 
-    assert.deepEqual(result, {
-      modelUri: 's3://models/style_42/lora_weights.safetensors',
-      loss: 1 / 30,
-      epochs: 30,
-      podLosses: 0,
-    });
-    assert.deepEqual(scene.world.loggedOf('trainEpochChunk'), [
-      'trainEpochChunk@a 0-10',
-      'trainEpochChunk@a 0-10 done',
-      'trainEpochChunk@a 10-20',
-      'trainEpochChunk@a 10-20 done',
-      'trainEpochChunk@a 20-30',
-      'trainEpochChunk@a 20-30 done',
-    ]);
-    assert.equal(scene.world.finalNotices().length, 1);
-    const notice = scene.world.finalNotices()[0];
-    assert.equal(notice?.kind, 'complete');
-    assert.deepEqual([...scene.world.manifests.keys()], [10, 20, 30]);
-    assert.equal(scene.world.manifests.get(20)?.losses.length, 20);
-    const status = await statusOf(handle);
-    assert.equal(status.phase, 'done');
-    assert.equal(status.epoch, 30);
-    const description = await handle.describe();
-    assert.deepEqual(description.searchAttributes['TrainPhase'], ['done']);
-    assert.deepEqual(description.searchAttributes['TrainEpoch'], [30]);
+    const modelUri = 's3://models/style_42/lora_weights.safetensors';
+    assert.deepEqual(result, { modelUri, loss: 1 / 30, epochs: 30, podLosses: 0 });
+    assert.deepEqual(
+      world.loggedOf('trainEpochChunk').filter((line) => line.endsWith('done')),
+      ['trainEpochChunk@a 0-10 done', 'trainEpochChunk@a 10-20 done', 'trainEpochChunk@a 20-30 done'],
+    );
+    const [notice, ...more] = world.finalNotices();
+    assert.ok(notice?.kind === 'complete');
+    assert.equal(notice.modelUri, modelUri);
+    assert.deepEqual(more, []);
+    assert.deepEqual([...world.manifests.keys()], [10, 20, 30]);
+    assert.equal(world.manifests.get(20)?.losses.length, 20);
+    assert.ok(world.log.indexOf('checkpoint@a 30 done') < world.log.findIndex((line) => line.startsWith('promote')));
   });
 
-  it('ends cancelled with one failed notice when cancelled in the middle of a chunk', async () => {
+  it('shows where it stands in status, details, search attributes, checkpoints and loss curve', async () => {
     const { world } = scene;
     world.when('trainEpochChunk', (_pod, input) =>
-      (input as { fromEpoch: number }).fromEpoch === 10 ? world.hang() : undefined,
+      (input as { fromEpoch: number }).fromEpoch === 20 ? world.hang() : undefined,
     );
     await scene.addPod('a');
     const handle = await scene.start();
-    await until(() => world.log.includes('trainEpochChunk@a 10-20'), 'second chunk');
-    await handle.cancel();
-    assert.ok((await failureOf(handle)) instanceof CancelledFailure);
-    assert.equal((await handle.describe()).status.name, 'CANCELLED');
-    const [notice, ...more] = world.finalNotices();
-    assert.ok(notice?.kind === 'failed');
-    assert.equal(notice.errorCode, 'CANCELLED');
-    assert.equal(more.length, 0);
-    assert.ok(world.log.includes('trainEpochChunk@a 10-20 cancelled'));
-    assert.equal((await statusOf(handle)).phase, 'cancelled');
+    await until(async () => (await statusOf(handle)).lastCheckpoint?.epoch === 20, 'second checkpoint');
+
+    const status = await statusOf(handle);
+    assert.equal(status.phase, 'training');
+    assert.deepEqual([status.epoch, status.totalEpochs, status.host, status.gpu], [20, 30, 'a', 'cpu']);
+    assert.equal((await handle.query<number[]>('lossCurve')).length, 20);
+    const checkpoints = await handle.query<{ epoch: number }[]>('checkpoints');
+    assert.deepEqual(
+      checkpoints.map(({ epoch }) => epoch),
+      [20, 10],
+    );
+    const metadata = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
+    for (const text of ['Style 42: Training', 'Epoch | 20 of 30', 'a (cpu)', 'Last checkpoint | epoch 20']) {
+      assert.ok(metadata.currentDetails.includes(text), `${text} in ${metadata.currentDetails}`);
+    }
+    const { searchAttributes } = await handle.describe();
+    assert.deepEqual(searchAttributes['TrainPhase'], ['training']);
+    assert.deepEqual(searchAttributes['TrainEpoch'], [20]);
+    assert.deepEqual(searchAttributes['GpuHost'], ['a']);
+    const { events } = await handle.fetchHistory();
+    const summaries = (events ?? []).map(({ userMetadata }) => String(userMetadata?.summary?.data ?? ''));
+    assert.ok(summaries.some((summary) => summary.includes('epochs 21–30 on a')));
   });
 
-  it('goes on from the last committed checkpoint on another pod when one dies', async () => {
+  it('never starts chunk n+2 before checkpoint n is committed, but does train beside it', async () => {
     const { world } = scene;
-    const first = await scene.addPod('a');
-    world.when('trainEpochChunk', (pod, input) => {
-      if (pod === 'a' && (input as { fromEpoch: number }).fromEpoch === 10) return world.hang();
-      return undefined;
-    });
+    const commit = Promise.withResolvers<void>();
+    world.when('checkpoint', (_pod, input) => ((input as { epoch: number }).epoch === 10 ? commit.promise : undefined));
+    await scene.addPod('a');
     const handle = await scene.start();
-    await until(() => world.manifests.has(10), 'first checkpoint');
-    await until(() => world.log.includes('trainEpochChunk@a 10-20'), 'second chunk');
-    await scene.addPod('b');
-    first.kill();
-    const result = await resultOf(handle);
-    assert.equal(result.podLosses, 1);
-    assert.ok(world.log.includes('download@b from 10 done'));
-    assert.ok(!world.log.includes('trainEpochChunk@b 0-10'));
-    assert.ok(world.log.includes('trainEpochChunk@b 10-20 done'));
-    assert.equal(world.finalNotices().length, 1);
+    await until(() => world.log.includes('trainEpochChunk@a 10-20 done'), 'second chunk beside the first checkpoint');
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    assert.ok(!world.log.includes('trainEpochChunk@a 20-30'));
+    commit.resolve();
+    await resultOf(handle);
+    assert.ok(world.log.indexOf('checkpoint@a 10 done') < world.log.indexOf('trainEpochChunk@a 20-30'));
   });
 
   it('fails at once, with its code, on an error that can not pass', async () => {
@@ -116,10 +93,159 @@ describe('trainStyle', function () {
     await scene.addPod('a');
     const handle = await scene.start();
     assert.equal(codeOf(await failureOf(handle)), 'IMAGE_NOT_FOUND');
-    const [notice] = world.finalNotices();
-    assert.ok(notice?.kind === 'failed');
-    assert.equal(notice.errorCode, 'IMAGE_NOT_FOUND');
+    assertOneFailedNotice(world, 'IMAGE_NOT_FOUND');
     assert.equal(world.loggedOf('download').length, 2);
     assert.equal((await statusOf(handle)).phase, 'failed');
+    assert.deepEqual((await handle.describe()).searchAttributes['TrainErrorCode'], ['IMAGE_NOT_FOUND']);
+  });
+
+  it('refuses a job with too few images without taking a pod', async () => {
+    await scene.addPod('a');
+    const handle = await scene.start(scene.input({ images: ['s3://pictures/0.png'] }));
+    assert.equal(codeOf(await failureOf(handle)), 'TOO_FEW_IMAGES');
+    assertOneFailedNotice(scene.world, 'TOO_FEW_IMAGES');
+    assert.deepEqual(scene.world.loggedOf('holdPod'), []);
+  });
+
+  it('sets no search attributes where the namespace does not know them', async () => {
+    await scene.addPod('a');
+    const input = scene.input();
+    const handle = await scene.start({ ...input, settings: { ...input.settings, searchAttributes: false } });
+    await resultOf(handle);
+    const { events } = await handle.fetchHistory();
+    assert.ok((events ?? []).every((event) => !event.upsertWorkflowSearchAttributesEventAttributes));
+  });
+
+  it('repeats a passing error on the same pod', async () => {
+    const { world } = scene;
+    let failures = 0;
+    world.when('checkpoint', () => {
+      failures += 1;
+      if (failures === 1) throw failure('STORAGE_UNAVAILABLE', true);
+    });
+    await scene.addPod('a');
+    const handle = await scene.start();
+    await resultOf(handle);
+    assert.equal(world.loggedOf('holdPod').filter((line) => line.endsWith('start')).length, 1);
+    assert.ok(world.log.includes('checkpoint@a 10 failed'));
+    assert.ok(world.log.includes('checkpoint@a 10 done'));
+  });
+
+  it('gives the pod back after a GPU fault and goes on from the last checkpoint', async () => {
+    const { world } = scene;
+    let faults = 0;
+    world.when('trainEpochChunk', async (_pod, input) => {
+      if ((input as { fromEpoch: number }).fromEpoch !== 10 || faults > 0) return;
+      await until(() => world.manifests.has(10), 'first checkpoint');
+      faults += 1;
+      throw failure('GPU_FAULT', true);
+    });
+    await scene.addPod('a');
+    const handle = await scene.start();
+    await resultOf(handle);
+    assert.equal(world.loggedOf('holdPod').filter((line) => line.endsWith('start')).length, 2);
+    assert.ok(world.log.includes('download@a from 10 done'));
+    assert.equal(world.loggedOf('trainEpochChunk').filter((line) => line.endsWith('0-10 done')).length, 1);
+  });
+
+  describe('cancel', () => {
+    it('in the middle of a chunk ends cancelled with one failed notice, after the chunk has stopped', async () => {
+      const { world } = scene;
+      world.when('trainEpochChunk', (_pod, input) =>
+        (input as { fromEpoch: number }).fromEpoch === 10 ? world.hang() : undefined,
+      );
+      await scene.addPod('a');
+      const handle = await scene.start();
+      await until(() => world.log.includes('trainEpochChunk@a 10-20'), 'second chunk');
+      await handle.cancel();
+      assert.ok((await failureOf(handle)) instanceof CancelledFailure);
+      assert.equal((await handle.describe()).status.name, 'CANCELLED');
+      assertOneFailedNotice(world, 'CANCELLED');
+      assert.ok(world.log.indexOf('trainEpochChunk@a 10-20 cancelled') < world.log.indexOf('notify failed'));
+      assert.equal((await statusOf(handle)).phase, 'cancelled');
+    });
+
+    it('on a pod that dies meanwhile still ends cancelled', async () => {
+      const { world } = scene;
+      world.when('trainEpochChunk', () => world.hang());
+      const pod = await scene.addPod('a');
+      const handle = await scene.start();
+      await until(() => world.log.includes('trainEpochChunk@a 0-10'), 'first chunk');
+      pod.kill();
+      await handle.cancel();
+      assert.ok((await failureOf(handle)) instanceof CancelledFailure);
+      assertOneFailedNotice(world, 'CANCELLED');
+    });
+
+    it('while no pod is free ends cancelled', async () => {
+      const handle = await scene.start();
+      await inPhase(handle, 'waiting-for-pod');
+      await handle.cancel();
+      assert.ok((await failureOf(handle)) instanceof CancelledFailure);
+      assertOneFailedNotice(scene.world, 'CANCELLED');
+    });
+
+    it('after the weights are published comes too late', async () => {
+      const { world } = scene;
+      const answer = Promise.withResolvers<void>();
+      world.when('notify', (_pod, input) =>
+        (input as { kind: string }).kind === 'complete' ? answer.promise : undefined,
+      );
+      await scene.addPod('a');
+      const handle = await scene.start();
+      await until(() => world.log.includes('notify complete'), 'complete notice');
+      await handle.cancel();
+      answer.resolve();
+      await resultOf(handle);
+      assert.deepEqual(
+        world.finalNotices().map(({ kind }) => kind),
+        ['complete'],
+      );
+    });
+  });
+
+  describe('backend', () => {
+    it('that is down is waited for, visibly, and hears of the result in the end', async () => {
+      const { world } = scene;
+      let down = true;
+      world.when('notify', (_pod, input) => {
+        if (down && (input as { kind: string }).kind === 'complete') throw failure('WEBHOOK_UNAVAILABLE', true);
+      });
+      await scene.addPod('a');
+      const input = scene.input();
+      input.settings.limits.notify.scheduleToCloseMs = 60_000;
+      const handle = await scene.start(input);
+      await until(
+        async () => (await statusOf(handle)).reason?.includes('WEBHOOK_UNAVAILABLE') === true,
+        'reason of the wait',
+        40_000,
+      );
+      assert.equal((await statusOf(handle)).phase, 'notifying');
+      down = false;
+      assert.equal((await resultOf(handle)).epochs, 30);
+      assert.equal(world.finalNotices().length, 1);
+    });
+
+    it('that refuses the result for good does not undo the training', async () => {
+      const { world } = scene;
+      world.when('notify', (_pod, input) => {
+        if ((input as { kind: string }).kind === 'complete') throw failure('WEBHOOK_REJECTED', false);
+      });
+      await scene.addPod('a');
+      const handle = await scene.start();
+      assert.equal((await resultOf(handle)).epochs, 30);
+      const status = await statusOf(handle);
+      assert.deepEqual([status.phase, status.lastError?.code], ['done', 'WEBHOOK_REJECTED']);
+    });
+
+    it('that takes no progress notices holds nothing up', async () => {
+      const { world } = scene;
+      world.when('notify', (_pod, input) => {
+        if ((input as { kind: string }).kind === 'progress') throw failure('WEBHOOK_REJECTED', false);
+      });
+      await scene.addPod('a');
+      await resultOf(await scene.start());
+      assert.ok(world.log.filter((line) => line === 'notify progress').length >= 3);
+    });
   });
 });

@@ -1,13 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
-import type { WorkflowHandle } from '@temporalio/client';
+import type { Client, WorkflowHandle } from '@temporalio/client';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { Runtime, DefaultLogger, Worker, bundleWorkflowCode } from '@temporalio/worker';
 import type { WorkflowBundle } from '@temporalio/worker';
-import type { ActivityLimits, TrainStatus, TrainStyleInput, TrainStyleResult } from '../../../common/types.ts';
+import type {
+  ActivityLimits,
+  TrainPhase,
+  TrainStatus,
+  TrainStyleInput,
+  TrainStyleResult,
+} from '../../../common/types.ts';
 import { gpuHostKey, trainEpochKey, trainErrorCodeKey, trainPhaseKey } from '../../../workflows/search-attributes.ts';
 import { FakePod } from './fake-pod.ts';
-import { World } from './world.ts';
+import { World, until } from './world.ts';
 
 /** Dev server, workflow bundle: shared by the tests of a file. */
 export interface Harness {
@@ -109,6 +115,10 @@ export class Scene {
     });
   }
 
+  get client(): Client {
+    return this.#harness.env.client;
+  }
+
   async addPod(host: string): Promise<FakePod> {
     const pod = await new FakePod(this.world, host).start(this.#harness.env, this.podsQueue);
     this.#pods.push(pod);
@@ -123,6 +133,17 @@ export class Scene {
     }
     await Promise.all(this.#pods.map((pod) => pod.close()));
   }
+}
+
+/** Waits until the job is in a phase. */
+export async function inPhase(handle: WorkflowHandle, phase: TrainPhase, timeoutMs?: number): Promise<TrainStatus> {
+  let status = await statusOf(handle);
+  const reached = async () => {
+    status = await statusOf(handle);
+    return status.phase === phase;
+  };
+  await until(reached, `phase ${phase}, last ${JSON.stringify(status)}`, timeoutMs);
+  return status;
 }
 
 export async function statusOf(handle: WorkflowHandle): Promise<TrainStatus> {

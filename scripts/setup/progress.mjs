@@ -2,7 +2,10 @@
 const PLAIN_INTERVAL_S = 10;
 const TERMINAL_INTERVAL_MS = 250;
 
-/** @type {Map<string, { status: () => string, startedAtMs: number, printedAtMs: number }>} */
+/** Work that is done sooner than this is not mentioned. */
+const QUIET_MS = 1500;
+
+/** @type {Map<string, { status: () => string, startedAtMs: number, printedAtMs: number | null }>} */
 const active = new Map();
 /** @type {NodeJS.Timeout | null} */
 let timer = null;
@@ -20,7 +23,8 @@ function draw() {
     return;
   }
   for (const [name, part] of active) {
-    if (Date.now() - part.printedAtMs < PLAIN_INTERVAL_S * 1000) continue;
+    const isDue = part.printedAtMs === null || Date.now() - part.printedAtMs >= PLAIN_INTERVAL_S * 1000;
+    if (!isDue || Date.now() - part.startedAtMs < QUIET_MS) continue;
     part.printedAtMs = Date.now();
     say(`${name}: ${part.status()} (${elapsed(part.startedAtMs)})`);
   }
@@ -44,16 +48,16 @@ export function say(line) {
  * @returns {Promise<T>}
  */
 export async function withProgress(name, work) {
-  const part = { status: () => 'starting', startedAtMs: Date.now(), printedAtMs: Date.now() };
+  /** @type {{ status: () => string, startedAtMs: number, printedAtMs: number | null }} */
+  const part = { status: () => 'starting', startedAtMs: Date.now(), printedAtMs: null };
   active.set(name, part);
   timer ??= setInterval(draw, process.stderr.isTTY ? TERMINAL_INTERVAL_MS : 1000);
-  if (!process.stderr.isTTY) say(`${name}: starting`);
   try {
     const result = await work((status) => {
       part.status = typeof status === 'string' ? () => status : status;
     });
     active.delete(name);
-    say(`${name}: ready (${elapsed(part.startedAtMs)})`);
+    if (Date.now() - part.startedAtMs >= QUIET_MS) say(`${name}: ready (${elapsed(part.startedAtMs)})`);
     return result;
   } finally {
     active.delete(name);

@@ -47,10 +47,13 @@ async function versionOf(command, commandArguments) {
   }
 }
 
-/** @returns {Promise<Missing | null>} */
-async function missingGo() {
+/**
+ * @param {string[]} programs what Go would build, and the PATH could bring as well
+ * @returns {Promise<Missing | null>}
+ */
+async function missingGo(programs) {
   const what = `Go ${OLDEST_GO.slice(0, 2).join('.')} or newer`;
-  const hint = 'install Go as https://go.dev/doc/install says, or put `temporal` and `versitygw` programs on the PATH';
+  const hint = `install Go as https://go.dev/doc/install says, or put ${programs.join(' and ')} on the PATH`;
   const version = await versionOf('go', ['version']);
   if (!version) return { what, hint };
   if (isAtLeast(version, OLDEST_GO) || isAtLeast(version, OLDEST_SELF_UPDATING_GO)) return null;
@@ -114,9 +117,13 @@ export async function findMissing(parts) {
   }
   if (parts.has('native')) missing.push(...(await missingForNative()));
   if ((parts.has('native') && !hasLibtorch()) || parts.has('clang-format')) missing.push(...(await missingPip()));
-  const needsGo = (parts.has('stack') && !(hasTemporal() && hasVersitygw())) || (parts.has('tctl') && !hasTctl());
-  if (needsGo) {
-    const go = await missingGo();
+  const toBuild = [
+    ...(parts.has('stack') && !hasTemporal() ? ['temporal'] : []),
+    ...(parts.has('stack') && !hasVersitygw() ? ['versitygw'] : []),
+    ...(parts.has('tctl') && !hasTctl() ? ['tctl'] : []),
+  ];
+  if (toBuild.length > 0) {
+    const go = await missingGo(toBuild);
     if (go) missing.push(go);
   }
   if (parts.has('stack') && !findRabbitmq() && (!which('apt-get') || !existsSync('/var/lib/dpkg/status'))) {

@@ -1,17 +1,18 @@
 import { buildGoTool, goToolPath, hasGoTool } from './go.mjs';
 import { TCTL } from './pins.mjs';
+import { which } from './shell.mjs';
 
-/** @returns {string} where tctl is in the cache */
+/** @returns {string} tctl: the PATH's, else the cache's */
 export function tctlPath() {
-  return goToolPath(TCTL);
+  return which('tctl') ?? goToolPath(TCTL);
 }
 
 /** @returns {boolean} whether {@link setUpTctl} has nothing to build */
 export function hasTctl() {
-  return hasGoTool(TCTL);
+  return which('tctl') !== null || hasGoTool(TCTL);
 }
 
-/** Builds tctl where the cache lacks it. */
+/** Builds tctl where neither the PATH nor the cache has it. */
 export async function setUpTctl() {
-  await buildGoTool(TCTL);
+  if (!hasTctl()) await buildGoTool(TCTL);
 }

@@ -7,7 +7,15 @@ import { isInstalled } from '../../../scripts/setup/dependencies.mjs';
 import { toolchainEnvironment } from '../../../scripts/setup/go.mjs';
 import { buildProgress } from '../../../scripts/setup/native.mjs';
 import { isNodeNewEnough } from '../../../scripts/setup/node.mjs';
-import { CLANG_FORMAT_WHEEL, LIBTORCH_WHEELS, NODE, TCTL, TEMPORAL, VERSITYGW } from '../../../scripts/setup/pins.mjs';
+import {
+  CLANG_FORMAT_WHEEL,
+  LIBTORCH_WHEELS,
+  NODE,
+  OLDEST_CMAKE,
+  TCTL,
+  TEMPORAL,
+  VERSITYGW,
+} from '../../../scripts/setup/pins.mjs';
 import { describeMissing } from '../../../scripts/setup/prerequisites.mjs';
 import { rabbitmqCacheName, withoutPackages } from '../../../scripts/setup/rabbitmq.mjs';
 import type { CommandError } from '../../../scripts/setup/shell.mjs';
@@ -119,6 +127,12 @@ describe('set-up: parts', () => {
       (pin) => pin.version,
     );
     for (const version of versions) assert.ok(text.includes(` ${version} `), version);
+  });
+
+  it('ask for the CMake that native/CMakeLists.txt asks for', () => {
+    const text = readFileSync(path.join(import.meta.dirname, '../../../native/CMakeLists.txt'), 'utf8');
+    const wanted = /cmake_minimum_required\(VERSION ([\d.]+)/.exec(text)?.[1] ?? '';
+    assert.deepEqual(parseVersion(wanted), OLDEST_CMAKE);
   });
 
   it('pins every wheel by hash in the way pip enforces', () => {

@@ -31,13 +31,13 @@ export const VERBS = {
     summary: 'set up and build everything',
   },
   demo: {
-    needs: ['node_modules', 'native', 'stack'],
+    needs: ['node_modules', 'addon', 'stack'],
     commands: [['node', 'scripts/demo.ts']],
     inCallersFolder: true,
     summary: 'train a style on this machine, from the message to the weights',
   },
   brushwork: {
-    needs: ['node_modules', 'native'],
+    needs: ['node_modules', 'addon'],
     commands: [['node', 'cli/main.ts']],
     inCallersFolder: true,
     summary: 'the brushwork command itself',
@@ -120,7 +120,8 @@ export async function setUp(root, needs) {
   const chains = [];
   chains.push(async () => {
     if (parts.has('node_modules')) await setUpDependencies(root, nodeFolder);
-    if (parts.has('native')) await buildNative(root, nodeFolder);
+    if (parts.has('native')) await buildNative(root, nodeFolder, null);
+    else if (parts.has('addon')) await buildNative(root, nodeFolder, 'addon');
   });
   // Each Go build uses all cores by itself: one after another.
   chains.push(async () => {

@@ -33,9 +33,10 @@ export function buildProgress(line) {
  *
  * @param {string} root the repository
  * @param {string} nodeFolder the folder of the Node to build for
+ * @param {string | null} target one CMake target, or null for all
  * @throws with the compiler's whole output where the build fails
  */
-export async function buildNative(root, nodeFolder) {
+export async function buildNative(root, nodeFolder, target) {
   const { libtorch, nlohmannInclude } = await setUpLibtorch();
   const folder = nativeBuildFolder(root);
   const options = [
@@ -66,7 +67,7 @@ export async function buildNative(root, nodeFolder) {
       }
       setStatus('building');
       const jobs = Math.min(availableParallelism(), MAXIMUM_JOBS);
-      await run(['build', '--parallel', String(jobs)], (line) => {
+      await run(['build', '--parallel', String(jobs), ...(target === null ? [] : ['--target', target])], (line) => {
         const progress = buildProgress(line);
         if (progress) setStatus(progress);
       });

@@ -9,7 +9,11 @@ import { hasTemporal } from './temporal.mjs';
 import { hasVersitygw } from './versitygw.mjs';
 import { isAtLeast, parseVersion } from './versions.mjs';
 
-/** @typedef {'node_modules' | 'native' | 'stack' | 'tctl' | 'clang-format'} Part what a verb needs set up */
+/**
+ * What a verb needs set up: `addon` is the C++ that Node loads, `native` all of it with its tests.
+ *
+ * @typedef {'node_modules' | 'addon' | 'native' | 'stack' | 'tctl' | 'clang-format'} Part
+ */
 
 /**
  * @typedef {object} Missing
@@ -115,8 +119,9 @@ export async function findMissing(parts) {
   ]) {
     if (program && debianPackage && !which(program)) missing.push({ what: program, packages: [debianPackage] });
   }
-  if (parts.has('native')) missing.push(...(await missingForNative()));
-  if ((parts.has('native') && !hasLibtorch()) || parts.has('clang-format')) missing.push(...(await missingPip()));
+  const builds = parts.has('native') || parts.has('addon');
+  if (builds) missing.push(...(await missingForNative()));
+  if ((builds && !hasLibtorch()) || parts.has('clang-format')) missing.push(...(await missingPip()));
   const toBuild = [
     ...(parts.has('stack') && !hasTemporal() ? ['temporal'] : []),
     ...(parts.has('stack') && !hasVersitygw() ? ['versitygw'] : []),

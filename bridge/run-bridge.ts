@@ -5,7 +5,7 @@ import { requireSection } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
 import { toBrushworkError } from '../common/errors.ts';
 import type { BrushworkError } from '../common/errors.ts';
-import { jobLogger } from '../common/logger.ts';
+import { jobLogger, reasonOf } from '../common/logger.ts';
 import type { Logger } from '../common/logger.ts';
 import { Backoff } from './backoff.ts';
 import { runSession } from './consumer.ts';
@@ -17,13 +17,15 @@ import { TemporalUnavailableError, TrainingStarter } from './start-training.ts';
 export interface BridgeTiming {
   /** Longest time that a message is held while Temporal is down; far below RabbitMQ's `consumer_timeout` of 30 min. */
   holdMs: number;
+  /** One call to Temporal. */
+  callMs: number;
   /** Time that starts in hand get when the bridge is asked to stop. */
   drainMs: number;
   /** Longest pause between two tries of anything. */
   longestPauseMs: number;
 }
 
-const DEFAULT_TIMING: BridgeTiming = { holdMs: 300_000, drainMs: 10_000, longestPauseMs: 15_000 };
+const DEFAULT_TIMING: BridgeTiming = { holdMs: 300_000, callMs: 10_000, drainMs: 10_000, longestPauseMs: 15_000 };
 const FIRST_PAUSE_MS = 250;
 
 /** A session that lived this long was healthy: the next reconnect is tried at once again. */
@@ -34,7 +36,7 @@ export interface BridgeDependencies {
   logger: Logger;
   /** Ends the bridge: no more messages are taken, those in hand are finished. */
   signal: AbortSignal;
-  /** For tests; default: 5 min, 10 s, 15 s. */
+  /** Default: 5 min, 10 s, 10 s, 15 s. */
   timing?: Partial<BridgeTiming>;
   /** Called each time messages begin to flow. */
   onReady?: () => void;
@@ -51,9 +53,11 @@ export async function runBridge(config: Config, dependencies: BridgeDependencies
   const rabbitmq = requireSection(config, 'rabbitmq');
   const { logger, signal, onReady = () => undefined } = dependencies;
   const timing = { ...DEFAULT_TIMING, ...dependencies.timing };
-  const connection = Connection.lazy(config.temporal.connection);
+  // Without the client's own retries, whose timers throw where nobody can catch once the connection is closed: a start is
+  // tried again here anyway.
+  const connection = Connection.lazy({ ...config.temporal.connection, interceptors: [] });
   const client = new Client({ connection, namespace: config.temporal.namespace });
-  const starter = new TrainingStarter(client, config, logger);
+  const starter = new TrainingStarter(client, config, logger, timing.callMs);
   const backoff = new Backoff(FIRST_PAUSE_MS, timing.longestPauseMs);
   const handle = (message: ConsumeMessage, sessionSignal: AbortSignal) =>
     handleMessage(message, { starter, logger, timing, signal: sessionSignal });
@@ -69,7 +73,7 @@ export async function runBridge(config: Config, dependencies: BridgeDependencies
         const end = await runSession({ rabbitmq, handle, logger, signal, drainMs: timing.drainMs, onReady: ready });
         if (end.reason === 'stopped') break;
         if (Date.now() - startedAtMs >= HEALTHY_SESSION_MS) backoff.reset();
-        logger.warn({ err: end.error }, 'stopped taking messages; trying again');
+        logger.warn({ reason: reasonOf(end.error) }, 'stopped taking messages; trying again');
       }
       await sleep(backoff.nextMs(), undefined, { signal }).catch(() => undefined);
     }
@@ -121,7 +125,7 @@ async function startWhenPossible(job: JobMessage, context: HandleContext): Promi
       signal.throwIfAborted();
       const pauseMs = backoff.nextMs();
       if (!(error instanceof TemporalUnavailableError) || Date.now() + pauseMs > giveUpAtMs) throw error;
-      logger.warn({ err: error, retryMs: pauseMs }, 'Temporal did not take the start; trying again');
+      logger.warn({ reason: reasonOf(error), retryMs: pauseMs }, 'message held: trying again');
       await sleep(pauseMs, undefined, { signal });
     }
   }

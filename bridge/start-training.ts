@@ -11,6 +11,7 @@ import { TypedSearchAttributes, defineSearchAttributeKey } from '@temporalio/com
 import { workflowSettings } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
 import { InternalError, TrainingInProgressError } from '../common/errors.ts';
+import { reasonOf } from '../common/logger.ts';
 import type { Logger } from '../common/logger.ts';
 import { defaultEpochs } from '../common/training-config.ts';
 import type { TrainStyleInput, TrainStyleMemo } from '../common/types.ts';
@@ -20,7 +21,6 @@ import type { JobMessage } from './envelope.ts';
 /** Name by which the workflow is registered. */
 const WORKFLOW_TYPE = 'trainStyle';
 
-const CALL_TIMEOUT_MS = 10_000;
 const GRPC_INVALID_ARGUMENT = 3;
 
 /** Stands for "nothing yet" in a Keyword attribute. */
@@ -41,16 +41,20 @@ export class TrainingStarter {
   readonly #client: Client;
   readonly #config: Config;
   readonly #logger: Logger;
+  readonly #callMs: number;
   #searchAttributes = true;
 
   /**
    * @param client - connected to the namespace of the configuration
    * @param config - goes into each job as far as a workflow needs it
+   * @param logger - hears about outages
+   * @param callMs - time limit of one call, the client's own tries included
    */
-  constructor(client: Client, config: Config, logger: Logger) {
+  constructor(client: Client, config: Config, logger: Logger, callMs: number) {
     this.#client = client;
     this.#config = config;
     this.#logger = logger;
+    this.#callMs = callMs;
   }
 
   /** Tells whether Temporal answers for our namespace. */
@@ -61,7 +65,10 @@ export class TrainingStarter {
       );
       return true;
     } catch (error) {
-      this.#logger.warn({ err: error, address: this.#config.temporal.address }, 'Temporal does not answer');
+      this.#logger.warn(
+        { reason: reasonOf(error), address: this.#config.temporal.address },
+        'Temporal does not answer',
+      );
       return false;
     }
   }
@@ -124,7 +131,7 @@ export class TrainingStarter {
       await this.#send(job, false);
       this.#searchAttributes = false;
       this.#logger.warn(
-        { err: error },
+        { reason: reasonOf(error) },
         'The namespace does not know our search attributes: jobs run, but cannot be searched. Register those that temporal.yaml lists and restart the bridge.',
       );
     }
@@ -151,7 +158,7 @@ export class TrainingStarter {
   }
 
   #withDeadline<T>(call: () => Promise<T>): Promise<T> {
-    return this.#client.withDeadline(Date.now() + CALL_TIMEOUT_MS, call);
+    return this.#client.withDeadline(Date.now() + this.#callMs, call);
   }
 }
 
@@ -180,6 +187,5 @@ function toStartError(error: unknown): Error {
       cause: error,
     });
   }
-  const message = error instanceof Error ? error.message : String(error);
-  return new TemporalUnavailableError(`Temporal did not take the start: ${message}`, { cause: error });
+  return new TemporalUnavailableError('Temporal did not take the start.', { cause: error });
 }

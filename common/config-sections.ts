@@ -103,7 +103,8 @@ export function readActivities({ root }: Sources): Record<LimitName, ActivityLim
 /** `RABBITMQ_*` and section `bridge`; null without the role `bridge`. */
 export function readRabbitMq({ root, env, roles, faults }: Sources): RabbitMqConfig | null {
   const section = root.section('bridge');
-  const queue = env.text('RABBITMQ_QUEUE') ?? section.text('queue');
+  const queueInFile = section.text('queue');
+  const queue = env.text('RABBITMQ_QUEUE') ?? queueInFile;
   const prefetch = section.integer('prefetch', 1, 1000);
   section.finish();
   if (!roles.has('bridge')) return null;
@@ -130,7 +131,8 @@ export function readStorage({ root, env, roles, faults }: Sources): StorageConfi
   const section = root.section('storage');
   const checksums = section.choice('checksums', ['when-required', 'when-supported']);
   const keepCheckpoints = section.integer('keepCheckpoints', 1, 100);
-  const fileUriRoot = env.text('FILE_URI_ROOT') ?? section.textOrNone('fileUriRoot');
+  const rootInFile = section.textOrNone('fileUriRoot');
+  const fileUriRoot = env.text('FILE_URI_ROOT') ?? rootInFile;
   section.finish();
   if (!roles.has('control') && !roles.has('pod')) return null;
   const endpoint = env.text('AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL');
@@ -212,8 +214,9 @@ export function readTraining({ root, faults }: Sources): TrainingDefaults {
 /** `BASE_MODEL`, `BRUSHWORK_*` and section `pod`; null without the role `pod`. */
 export function readPod({ root, env, roles, faults }: Sources): PodConfig | null {
   const section = root.section('pod');
-  const fromFile = section.choice('device', ['auto', 'cpu', 'cuda']);
-  const cpuThreads = env.integer('BRUSHWORK_CPU_THREADS', 1, 1024) ?? section.integerOrNone('cpuThreads', 1, 1024);
+  const deviceInFile = section.choice('device', ['auto', 'cpu', 'cuda']);
+  const threadsInFile = section.integerOrNone('cpuThreads', 1, 1024);
+  const cpuThreads = env.integer('BRUSHWORK_CPU_THREADS', 1, 1024) ?? threadsInFile;
   const times = {
     beatMs: section.durationMs('beat'),
     heartbeatThrottleMs: section.durationMs('heartbeatThrottle'),
@@ -225,7 +228,7 @@ export function readPod({ root, env, roles, faults }: Sources): PodConfig | null
   section.finish();
   if (!roles.has('pod')) return null;
   const wanted = env.text('BRUSHWORK_DEVICE');
-  const device = wanted === null ? fromFile : (['auto', 'cpu', 'cuda'] as const).find((known) => known === wanted);
+  const device = wanted === null ? deviceInFile : (['auto', 'cpu', 'cuda'] as const).find((known) => known === wanted);
   if (device === undefined) faults.push(`BRUSHWORK_DEVICE is ${JSON.stringify(wanted)}: set it to auto, cpu or cuda.`);
   const baseModel = env.required(['BASE_MODEL'], 'set it to the directory of Stable Diffusion 1.5 in diffusers layout');
   return {

@@ -45,6 +45,21 @@ export function createLogger(options: LoggerOptions): Logger {
   );
 }
 
+/**
+ * What went wrong in one line, causes included: for outages that are expected, where a stack would only hide it.
+ *
+ * @param error - what a `catch` received
+ */
+export function reasonOf(error: unknown): string {
+  const messages: string[] = [];
+  for (let current = error; current !== undefined && messages.length < 5;) {
+    const message = current instanceof Error ? current.message : JSON.stringify(current);
+    if (!messages.some((earlier) => earlier.includes(message))) messages.push(message);
+    current = current instanceof Error ? current.cause : undefined;
+  }
+  return messages.join(': ');
+}
+
 /** What every line about a job carries. */
 export interface JobFields {
   styleId: number;

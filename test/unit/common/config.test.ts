@@ -168,6 +168,25 @@ describe('loadConfig', () => {
       assert.equal(loadConfig({ env }).storage?.bucket, 'other');
     });
 
+    it('wins over the file wherever both can say something', () => {
+      const env = {
+        ...ENVIRONMENT,
+        RABBITMQ_QUEUE: 'other',
+        FILE_URI_ROOT: '/srv',
+        BRUSHWORK_DEVICE: 'cuda',
+        BRUSHWORK_CPU_THREADS: '3',
+        BRUSHWORK_WORK_DIRECTORY: '/scratch',
+        CUDA_VISIBLE_DEVICES: '1',
+        LOG_LEVEL: 'DEBUG',
+      };
+      const { rabbitmq, storage, pod, logLevel } = loadConfig({ env });
+      assert.deepEqual(
+        [rabbitmq?.queue, rabbitmq?.deadQueue, storage?.fileUriRoot, pod?.device, pod?.cpuThreads, logLevel],
+        ['other', 'other.dead', '/srv', 'cuda', 3, 'debug'],
+      );
+      assert.deepEqual([pod?.workDirectory, pod?.cudaVisibleDevices], ['/scratch', '1']);
+    });
+
     it('takes the origin of BACKEND_API_URL, and refuses one with a password', () => {
       const faults = faultsOf({ env: { ...ENVIRONMENT, BACKEND_API_URL: 'https://u:pw12345678@api.example.com' } });
       assert.equal(faults.length, 1);

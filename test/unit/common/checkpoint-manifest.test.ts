@@ -1,0 +1,68 @@
+import assert from 'node:assert/strict';
+import {
+  MANIFEST_SCHEMA,
+  checkpointDataKey,
+  checkpointRef,
+  epochOfKey,
+  manifestKey,
+  parseManifest,
+} from '../../../common/checkpoint-manifest.ts';
+import type { CheckpointManifest } from '../../../common/checkpoint-manifest.ts';
+
+const JOB = { styleId: 42, taskId: '0b5e' };
+const KEY = manifestKey(JOB, 2);
+
+const manifest: CheckpointManifest = {
+  schema: MANIFEST_SCHEMA,
+  ...JOB,
+  epoch: 2,
+  step: 24,
+  fingerprint: 'f',
+  objects: [{ key: checkpointDataKey(JOB, 2, 'u'), sizeBytes: 3, sha256: 'a'.repeat(64) }],
+  epochLosses: [0.5, 0.25],
+  holdId: 'hold',
+  versions: { brushwork: '0.1.0', torch: '2.11.0' },
+  createdAt: '2026-01-01T00:00:00.000Z',
+};
+
+const bytesOf = (value: unknown) => Buffer.from(JSON.stringify(value));
+
+describe('checkpoint manifest', () => {
+  it('is read back as it was written', () => {
+    assert.deepEqual(parseManifest(bytesOf(manifest), KEY, JOB), manifest);
+    assert.deepEqual(checkpointRef(manifest), { manifestKey: KEY, epoch: 2, step: 24, fingerprint: 'f' });
+  });
+
+  it('has keys that sort like epochs and tell them', () => {
+    const keys = [1000, 10, 2].map((epoch) => manifestKey(JOB, epoch));
+    assert.deepEqual([...keys].sort().map(epochOfKey), [2, 10, 1000]);
+    assert.equal(epochOfKey(checkpointDataKey(JOB, 30, 'x')), 30);
+    assert.equal(epochOfKey('models/style_42/lora_weights.safetensors'), null);
+  });
+
+  it('lies below the prefix of its job', () => {
+    assert.equal(KEY, 'checkpoints/style_42/0b5e/manifests/epoch-000002.json');
+    assert.equal(checkpointDataKey(JOB, 2, 'u'), 'checkpoints/style_42/0b5e/data/epoch-000002-u.safetensors');
+  });
+
+  for (const [defect, bytes] of [
+    ['no JSON', Buffer.from('{"schema":1')],
+    ['no UTF-8', Buffer.from([0xff, 0xfe])],
+    ['no object', bytesOf([manifest])],
+    ['another schema', bytesOf({ ...manifest, schema: 2 })],
+    ['another task', bytesOf({ ...manifest, taskId: 'x' })],
+    ['another style', bytesOf({ ...manifest, styleId: 41 })],
+    ['another epoch than its key', bytesOf({ ...manifest, epoch: 3, epochLosses: [1, 1, 1] })],
+    ['no data', bytesOf({ ...manifest, objects: [] })],
+    ['data of another job', bytesOf({ ...manifest, objects: [{ ...manifest.objects[0], key: 'elsewhere/x' }] })],
+    ['a short hash', bytesOf({ ...manifest, objects: [{ ...manifest.objects[0], sha256: 'ab' }] })],
+    ['a negative size', bytesOf({ ...manifest, objects: [{ ...manifest.objects[0], sizeBytes: -1 }] })],
+    ['a missing loss', bytesOf({ ...manifest, epochLosses: [1] })],
+    ['a loss that is no number', bytesOf({ ...manifest, epochLosses: [1, null] })],
+    ['no versions', bytesOf({ ...manifest, versions: undefined })],
+  ] as const) {
+    it(`is refused with ${defect}`, () => {
+      assert.throws(() => parseManifest(bytes, KEY, JOB), { code: 'CHECKSUM_MISMATCH' });
+    });
+  }
+});

@@ -1,0 +1,172 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { createPodActivities } from '../../../activities/index.ts';
+import type { PodActivities } from '../../../activities/index.ts';
+import { manifestKey, parseManifest } from '../../../common/checkpoint-manifest.ts';
+import { checkpointFile } from '../../../activities/job-files.ts';
+import type { CheckpointRef, CheckpointResult, DownloadInput, DownloadResult } from '../../../common/types.ts';
+import { heartbeatsOf } from './support/heartbeats.ts';
+import { TestPod, picture } from './support/pod.ts';
+
+const JOB = { styleId: 7, taskId: 'task' };
+const COUNT = 10;
+
+describe('download', () => {
+  let pod: TestPod;
+  let activities: PodActivities;
+  const uris = Array.from({ length: COUNT }, (_, i) => `s3://bucket/in/${i}.png`);
+
+  beforeEach(async () => {
+    pod = new TestPod();
+    activities = createPodActivities(pod.deps);
+    for (let i = 0; i < COUNT; i++) pod.store.objects.set(`in/${i}.png`, await picture(i));
+  });
+  afterEach(() => pod.close());
+
+  function run(overrides: Partial<DownloadInput> = {}): Promise<DownloadResult> {
+    return pod.environment.run(activities.download, {
+      ...pod.ids,
+      images: uris,
+      tags: [],
+      parameters: { epochs: 50, learningRate: null, batchSize: null },
+      resumeFrom: null,
+      ...overrides,
+    });
+  }
+
+  const onDisk = (name: string) => readFileSync(`${pod.jobDirectory}/images/${name}`, 'utf8');
+
+  it('brings pictures under their own names, and a caption for each', async () => {
+    pod.store.objects.set('in/3.txt', Buffer.from('a caption of its own'));
+    pod.store.objects.set('in/4.txt', Buffer.from('  \n'));
+    const beats = heartbeatsOf(pod.environment);
+    const result = await run();
+    assert.deepEqual([result.imageCount, result.captionCount], [10, 1]);
+    assert.equal(result.config.epochs, 50);
+    const names = readdirSync(`${pod.jobDirectory}/images`);
+    assert.equal(names.length, 2 * COUNT);
+    assert.equal(onDisk('3.txt'), 'a caption of its own');
+    assert.equal(onDisk('4.txt'), 'the instance prompt');
+    assert.deepEqual(beats.at(-1), { pictures: 10, total: 10 });
+  });
+
+  it('takes the tags as caption where there is none', async () => {
+    await run({ tags: ['ink', 'loose lines'] });
+    assert.equal(onDisk('0.txt'), 'ink, loose lines');
+  });
+
+  it('may be denied captions: they are optional', async () => {
+    pod.store.denied.add('in/3.txt');
+    assert.equal((await run()).captionCount, 0);
+  });
+
+  it('leaves nothing of an earlier attempt behind', async () => {
+    mkdirSync(`${pod.jobDirectory}/images`, { recursive: true });
+    writeFileSync(`${pod.jobDirectory}/images/stale.png`, 'x');
+    await run();
+    assert.ok(!readdirSync(`${pod.jobDirectory}/images`).includes('stale.png'));
+  });
+
+  describe('names every unusable picture at once', () => {
+    it('missing and broken ones', async () => {
+      pod.store.objects.delete('in/2.png');
+      pod.store.objects.set('in/5.png', Buffer.from('not a picture'));
+      pod.store.objects.set('in/6.png', await picture(6, 200));
+      pod.store.objects.set('in/7.png', (await picture(7)).subarray(0, 300));
+      await assert.rejects(run(), (error: Error & { type?: string; nonRetryable?: boolean }) => {
+        assert.equal(error.type, 'IMAGE_NOT_FOUND');
+        assert.equal(error.nonRetryable, true);
+        for (const name of ['2.png', '5.png', '6.png', '7.png']) assert.ok(error.message.includes(name), error.message);
+        assert.match(error.message, /256 px/);
+        return true;
+      });
+    });
+
+    it('broken ones alone are invalid', async () => {
+      pod.store.objects.set('in/5.png', Buffer.from('not a picture'));
+      await assert.rejects(run(), { type: 'IMAGE_INVALID', nonRetryable: true });
+    });
+
+    it('too long ones are invalid', async () => {
+      pod.store.objects.set('in/5.png', Buffer.alloc(11 * 2 ** 20));
+      await assert.rejects(run(), { type: 'IMAGE_INVALID' });
+    });
+
+    it('denied ones say so', async () => {
+      pod.store.denied.add('in/1.png');
+      await assert.rejects(run(), { type: 'ACCESS_DENIED', nonRetryable: true });
+    });
+
+    it('places that we may not read are blocked', async () => {
+      await assert.rejects(run({ images: [...uris.slice(1), 'file:///etc/passwd'] }), { type: 'BLOCKED_TARGET' });
+    });
+  });
+
+  describe('fingerprint', () => {
+    it('is the same for the same job', async () => {
+      assert.equal((await run()).fingerprint, (await run()).fingerprint);
+    });
+
+    for (const [what, change] of [
+      ['a picture', async () => void pod.store.objects.set('in/3.png', await picture(99))],
+      ['a caption', () => Promise.resolve(void pod.store.objects.set('in/3.txt', Buffer.from('another')))],
+      ['the recipe', () => Promise.resolve(void Object.assign(pod.deps.recipe, { rank: 8 }))],
+      [
+        'the base model',
+        () =>
+          Promise.resolve(
+            void (pod.deps.baseModel = () => Promise.resolve({ directory: '', fingerprint: 'model-2', name: 'm' })),
+          ),
+      ],
+    ] as const) {
+      it(`differs with ${what}`, async () => {
+        const before = (await run()).fingerprint;
+        await change();
+        assert.notEqual((await run()).fingerprint, before);
+      });
+    }
+  });
+
+  describe('checkpoint to resume from', () => {
+    let resumeFrom: CheckpointRef;
+
+    beforeEach(async () => {
+      const { fingerprint, jobDirectory } = await run();
+      const file = checkpointFile(jobDirectory, 10);
+      mkdirSync(`${jobDirectory}/checkpoints`);
+      writeFileSync(file, 'the state');
+      const committed: CheckpointResult = await pod.environment.run(activities.checkpoint, {
+        ...pod.ids,
+        checkpointFile: file,
+        epoch: 10,
+        step: 100,
+        fingerprint,
+        epochLosses: Array.from({ length: 10 }, () => 1),
+        replaceDamaged: false,
+      });
+      resumeFrom = committed.checkpoint;
+      writeFileSync(file, 'stale');
+    });
+
+    function damageData(): void {
+      const key = manifestKey(JOB, 10);
+      const manifest = parseManifest(pod.store.objects.get(key) ?? Buffer.of(), key, JOB);
+      pod.store.objects.set(manifest.objects[0]?.key ?? '', Buffer.from('THE state'));
+    }
+
+    it('lies on the disk, verified', async () => {
+      const { checkpointFile: file } = await run({ resumeFrom });
+      assert.equal(readFileSync(file ?? '', 'utf8'), 'the state');
+    });
+
+    it('is refused when its bytes are not what was written', async () => {
+      damageData();
+      await assert.rejects(run({ resumeFrom }), { type: 'CHECKSUM_MISMATCH', nonRetryable: false });
+    });
+
+    it('is refused when it belongs to other pictures', async () => {
+      pod.store.objects.set('in/3.png', await picture(99));
+      await assert.rejects(run({ resumeFrom }), { type: 'CHECKPOINT_INCOMPATIBLE', nonRetryable: true });
+    });
+  });
+});

@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict';
+import { captionName, pictureNames } from '../../../activities/picture-names.ts';
+import { parseImageUri } from '../../../common/image-uri.ts';
+
+const rules = { endpoint: null, fileUriRoot: null };
+const namesOf = (...uris: string[]) => pictureNames(uris.map((uri) => parseImageUri(uri, rules)));
+
+describe('pictureNames', () => {
+  it("keeps the pictures' own names, so that they sort as in a directory", () => {
+    assert.deepEqual(namesOf('s3://art/x/b.png', 's3://art/x/a.jpg'), ['b.png', 'a.jpg']);
+  });
+
+  it('keeps names that share a stem and, being from one folder, a caption', () => {
+    assert.deepEqual(namesOf('s3://art/x/a.png', 's3://art/x/a.jpg'), ['a.png', 'a.jpg']);
+  });
+
+  it('numbers pictures of the same name', () => {
+    assert.deepEqual(namesOf('s3://art/x/a.png', 's3://art/y/a.png'), ['1-a.png', '2-a.png']);
+  });
+
+  it('numbers pictures whose captions would collide', () => {
+    assert.deepEqual(namesOf('s3://art/x/a.png', 's3://art/y/a.jpg'), ['1-a.png', '2-a.jpg']);
+  });
+
+  it('numbers so that the order of the message is kept', () => {
+    const uris = Array.from({ length: 11 }, (_, i) => `s3://art/${i}/a.png`);
+    const names = namesOf(...uris);
+    assert.deepEqual([...names].sort(), names);
+  });
+
+  it('gives a name without extension one that is found again', () => {
+    assert.deepEqual(namesOf('https://cdn.example/art/12345?sig=abc'), ['12345.png']);
+  });
+
+  it('never leaves the directory and never hides a file', () => {
+    assert.deepEqual(namesOf('https://cdn.example/%2e%2e%2fa.png', 's3://art/.hidden.png'), ['a.png', 'hidden.png']);
+  });
+
+  it('names the caption after the stem', () => {
+    assert.equal(captionName('a.b.jpeg'), 'a.b.txt');
+  });
+});

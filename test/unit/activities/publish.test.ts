@@ -1,0 +1,161 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { createControlActivities, createPodActivities } from '../../../activities/index.ts';
+import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
+import type { PromoteResult, UploadResult } from '../../../common/types.ts';
+import { CONFIG, TestPod, quietEnvironment } from './support/pod.ts';
+
+const FILES = ['kohya.safetensors', 'lora_weights.safetensors', 'peft/adapter_model.safetensors'];
+
+describe('upload and promote', () => {
+  let pod: TestPod;
+  let onPod: PodActivities;
+  let control: ControlActivities;
+
+  beforeEach(async () => {
+    pod = new TestPod();
+    await pod.withPictures(3);
+    onPod = createPodActivities(pod.deps);
+    control = createControlActivities({ ...pod.deps, uriScheme: 's3' });
+  });
+  afterEach(() => pod.close());
+
+  function upload(): Promise<UploadResult> {
+    const file = `${pod.jobDirectory}/final.safetensors`;
+    mkdirSync(pod.jobDirectory, { recursive: true });
+    writeFileSync(file, JSON.stringify({ epochsRun: 4, microStepsRun: 12, weights: 'final' }));
+    return pod.environment.run(onPod.upload, {
+      ...pod.ids,
+      jobDirectory: pod.jobDirectory,
+      checkpointFile: file,
+      config: CONFIG,
+      totalSteps: 12,
+    });
+  }
+
+  function promote({ stagingPrefix, objects }: UploadResult): Promise<PromoteResult> {
+    return quietEnvironment().run(control.promote, { styleId: 7, taskId: 'task', stagingPrefix, objects });
+  }
+
+  it('stages all formats with their sizes and hashes', async () => {
+    const { stagingPrefix, objects } = await upload();
+    assert.deepEqual(
+      objects.map(({ key }) => key.slice(stagingPrefix.length)),
+      FILES,
+    );
+    for (const { key, sizeBytes, sha256 } of objects) {
+      assert.equal(pod.store.objects.get(key)?.length, sizeBytes);
+      assert.match(sha256, /^[0-9a-f]{64}$/);
+    }
+  });
+
+  it('restores the final checkpoint where the trainer does not stand at the end', async () => {
+    await upload();
+    assert.deepEqual(pod.trainer.calls, ['prepare final.safetensors']);
+  });
+
+  it('uses a prefix of its own for each attempt', async () => {
+    assert.notEqual((await upload()).stagingPrefix, (await upload()).stagingPrefix);
+  });
+
+  it('puts the weights in their place last and returns their URI', async () => {
+    const staged = await upload();
+    const copies: string[] = [];
+    pod.store.onWrite = (verb, key) => void (verb === 'copy' && copies.push(key));
+    const { modelUri } = await promote(staged);
+    assert.equal(modelUri, 's3://bucket/models/style_7/lora_weights.safetensors');
+    assert.deepEqual(copies.at(-1), 'models/style_7/lora_weights.safetensors');
+    assert.deepEqual(
+      pod.store.keys('models/'),
+      FILES.map((file) => `models/style_7/${file}`),
+    );
+  });
+
+  it('clears the staging area and all checkpoints but the final one', async () => {
+    for (const epoch of ['000002', '000004']) {
+      pod.store.objects.set(`checkpoints/style_7/task/manifests/epoch-${epoch}.json`, Buffer.from('{}'));
+      pod.store.objects.set(`checkpoints/style_7/task/data/epoch-${epoch}-x.safetensors`, Buffer.from('x'));
+    }
+    await upload();
+    await promote(await upload());
+    assert.deepEqual(pod.store.keys('staging/'), []);
+    assert.deepEqual(pod.store.keys('checkpoints/'), [
+      'checkpoints/style_7/task/data/epoch-000004-x.safetensors',
+      'checkpoints/style_7/task/manifests/epoch-000004.json',
+    ]);
+  });
+
+  it('may be promoted again after the staging area is gone', async () => {
+    const staged = await upload();
+    const first = await promote(staged);
+    assert.deepEqual(await promote(staged), first);
+  });
+
+  it('does not announce weights that did not arrive whole', async () => {
+    const staged = await upload();
+    const [first] = staged.objects;
+    assert.ok(first);
+    pod.store.objects.set(first.key, Buffer.from('cut'));
+    await assert.rejects(promote(staged), { type: 'STORAGE_UNAVAILABLE' });
+    assert.ok(!pod.store.keys('models/').includes('models/style_7/lora_weights.safetensors'));
+  });
+
+  it('stops writing when the hold is lost', async () => {
+    pod.store.onWrite = () => pod.fence.close(pod.holdId, new (class extends Error {})('gone') as never);
+    await assert.rejects(upload());
+    assert.ok(pod.store.keys('staging/').length <= 1);
+  });
+});
+
+describe('notify', () => {
+  let pod: TestPod;
+  let control: ControlActivities;
+  const job = { styleId: 7, taskId: 'task', webhookOrigin: 'https://backend.example' };
+
+  beforeEach(() => {
+    pod = new TestPod();
+    control = createControlActivities({ ...pod.deps, uriScheme: 's3' });
+  });
+  afterEach(() => pod.close());
+
+  const run = (input: Parameters<ControlActivities['notify']>[0]) => quietEnvironment().run(control.notify, input);
+
+  it('tells of progress in percent', async () => {
+    await run({ kind: 'progress', ...job, currentEpoch: 1, totalEpochs: 3, estimatedSeconds: 90 });
+    assert.deepEqual(pod.backend.notices, [
+      {
+        origin: job.webhookOrigin,
+        notice: {
+          style_id: 7,
+          progress: { current_epoch: 1, total_epochs: 3, progress_percent: 33.3, estimated_seconds: 90 },
+        },
+        webhookId: null,
+      },
+    ]);
+  });
+
+  it('tells of the weights', async () => {
+    const weights = { modelUri: 's3://b/w', loss: 0.1, epochs: 3, rank: 16, alpha: 32 };
+    await run({ kind: 'complete', ...job, webhookId: 'id', ...weights });
+    assert.deepEqual(pod.backend.notices[0], {
+      origin: job.webhookOrigin,
+      notice: {
+        style_id: 7,
+        model_path: 's3://b/w',
+        model_url: 's3://b/w',
+        training_metric: { loss: 0.1, epochs: 3 },
+        metadata: { training_epochs: 3, lora_rank: 16, lora_alpha: 32 },
+      },
+      webhookId: 'id',
+    });
+  });
+
+  it('tells of a failure', async () => {
+    await run({ kind: 'failed', ...job, webhookId: 'id', errorCode: 'CANCELLED', errorMessage: 'Why.' });
+    assert.deepEqual(pod.backend.notices[0], {
+      origin: job.webhookOrigin,
+      notice: { style_id: 7, error_message: 'Why.', error_code: 'CANCELLED' },
+      webhookId: 'id',
+    });
+  });
+});

@@ -1,0 +1,102 @@
+import { createHash } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { AccessDeniedError, InvalidRequestError } from '../../../../common/errors.ts';
+import type {
+  ImageLocation,
+  ObjectLocation,
+  ObjectStore,
+  StoreCallOptions,
+  StoreReadOptions,
+  TransferResult,
+} from '../../../../common/object-store.ts';
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+/** A bucket in memory. */
+export class MemoryStore implements ObjectStore {
+  readonly objects = new Map<string, Buffer>();
+  /** Keys that answer "access denied". */
+  readonly denied = new Set<string>();
+  /** Called before each write and delete, with the verb and the key. */
+  onWrite: (verb: string, key: string) => Promise<void> | void = () => undefined;
+
+  keys(prefix = ''): string[] {
+    return [...this.objects.keys()].filter((key) => key.startsWith(prefix)).sort();
+  }
+
+  async downloadFile(
+    location: ObjectLocation,
+    file: string,
+    options: StoreReadOptions,
+  ): Promise<TransferResult | null> {
+    const bytes = await this.getBytes(location, options);
+    if (bytes === null) return null;
+    await writeFile(file, bytes);
+    return { sizeBytes: bytes.length, sha256: sha256(bytes) };
+  }
+
+  downloadImage(location: ImageLocation, file: string, options: StoreReadOptions): Promise<TransferResult | null> {
+    if (location.kind !== 'object') throw new Error('Only objects here.');
+    return this.downloadFile(location, file, options);
+  }
+
+  getBytes({ key }: ObjectLocation, { maxBytes, signal }: StoreReadOptions): Promise<Buffer | null> {
+    signal?.throwIfAborted();
+    if (this.denied.has(key)) return Promise.reject(new AccessDeniedError(`${key} is denied.`));
+    const bytes = this.objects.get(key) ?? null;
+    if (bytes !== null && bytes.length > maxBytes)
+      return Promise.reject(new InvalidRequestError(`${key} is too long.`));
+    return Promise.resolve(bytes);
+  }
+
+  async uploadFile(file: string, location: ObjectLocation, options: StoreCallOptions = {}): Promise<TransferResult> {
+    const bytes = await readFile(file);
+    await this.put(location, bytes, options);
+    return { sizeBytes: bytes.length, sha256: sha256(bytes) };
+  }
+
+  async putIfAbsent({ key }: ObjectLocation, body: string | Uint8Array): Promise<'created' | 'exists'> {
+    await this.onWrite('putIfAbsent', key);
+    if (this.objects.has(key)) return 'exists';
+    this.objects.set(key, Buffer.from(body));
+    return 'created';
+  }
+
+  async put({ key }: ObjectLocation, body: string | Uint8Array, { signal }: StoreCallOptions = {}): Promise<void> {
+    await this.onWrite('put', key);
+    signal?.throwIfAborted();
+    this.objects.set(key, Buffer.from(body));
+  }
+
+  async copy(from: ObjectLocation, to: ObjectLocation): Promise<{ sizeBytes: number } | null> {
+    await this.onWrite('copy', to.key);
+    const bytes = this.objects.get(from.key);
+    if (bytes === undefined) return null;
+    this.objects.set(to.key, bytes);
+    return { sizeBytes: bytes.length };
+  }
+
+  head({ key }: ObjectLocation): Promise<{ sizeBytes: number } | null> {
+    const bytes = this.objects.get(key);
+    return Promise.resolve(bytes === undefined ? null : { sizeBytes: bytes.length });
+  }
+
+  list(_bucket: string, prefix: string): Promise<string[]> {
+    return Promise.resolve(this.keys(prefix));
+  }
+
+  async deleteAll(_bucket: string, keys: readonly string[]): Promise<void> {
+    for (const key of keys) {
+      await this.onWrite('delete', key);
+      this.objects.delete(key);
+    }
+  }
+
+  probe(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  close(): void {
+    this.objects.clear();
+  }
+}

@@ -1,0 +1,127 @@
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import sharp from 'sharp';
+import type { Client } from '@temporalio/client';
+import { MockActivityEnvironment } from '@temporalio/testing';
+import { DefaultLogger } from '@temporalio/worker';
+import type { PodDependencies } from '../../../../activities/dependencies.ts';
+import { PodFence } from '../../../../activities/pod-fence.ts';
+import type { BackendClient, CompleteNotice, FailedNotice, ProgressNotice } from '../../../../common/backend-client.ts';
+import type { TrainingConfig } from '../../../../common/types.ts';
+import { FakeTrainer } from './fake-trainer.ts';
+import { MemoryStore } from './memory-store.ts';
+
+export const CONFIG: TrainingConfig = {
+  seed: 0,
+  rank: 4,
+  alpha: 8,
+  dropout: 0,
+  learningRate: 1e-4,
+  weightDecay: 0.01,
+  epochs: 4,
+  batchSize: 1,
+  gradientAccumulation: 1,
+  maxGradNorm: null,
+  mixedPrecision: 'no',
+  resolutionPx: 64,
+};
+
+/** A backend that takes everything. */
+export class FakeBackend implements BackendClient {
+  readonly notices: {
+    origin: string;
+    notice: ProgressNotice | CompleteNotice | FailedNotice;
+    webhookId: string | null;
+  }[] = [];
+  /** Called for each notice; may throw. */
+  onNotice: () => void = () => undefined;
+
+  progress(origin: string, notice: ProgressNotice): Promise<void> {
+    return this.#take(origin, notice, null);
+  }
+  complete(origin: string, notice: CompleteNotice, webhookId: string): Promise<void> {
+    return this.#take(origin, notice, webhookId);
+  }
+  failed(origin: string, notice: FailedNotice, webhookId: string): Promise<void> {
+    return this.#take(origin, notice, webhookId);
+  }
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  async #take(origin: string, notice: ProgressNotice | CompleteNotice | FailedNotice, webhookId: string | null) {
+    this.notices.push({ origin, notice, webhookId });
+    await Promise.resolve();
+    this.onNotice();
+  }
+}
+
+/** An activity context that logs nothing that a test expects anyway. */
+export function quietEnvironment(client?: Client): MockActivityEnvironment {
+  const logger = new DefaultLogger('ERROR');
+  const workflowExecution = { workflowId: 'train-style-7', runId: 'run' };
+  return new MockActivityEnvironment({ workflowExecution }, { logger, ...(client && { client }) });
+}
+
+/** A pod made of fakes, held by one job. */
+export class TestPod {
+  readonly directory = mkdtempSync(path.join(tmpdir(), 'brushwork-pod-'));
+  readonly store = new MemoryStore();
+  readonly trainer = new FakeTrainer();
+  readonly backend = new FakeBackend();
+  readonly fence = new PodFence();
+  readonly holdId = randomUUID();
+  readonly environment = quietEnvironment();
+  readonly deps: PodDependencies;
+
+  constructor() {
+    this.fence.open(this.holdId);
+    this.deps = {
+      pod: { host: 'here', queue: 'own-queue' },
+      store: this.store,
+      bucket: 'bucket',
+      keepCheckpoints: 2,
+      backend: this.backend,
+      trainer: this.trainer,
+      runtime: () => this.trainer.runtime(),
+      fence: this.fence,
+      baseModel: () => Promise.resolve({ directory: '/models/tiny', fingerprint: 'model-1', name: 'tiny' }),
+      jobDirectory: (holdId) => path.join(this.directory, holdId),
+      imageRules: { endpoint: null, fileUriRoot: null },
+      recipe: {},
+      instancePrompt: 'the instance prompt',
+      progressIntervalMs: 20,
+      timing: { beatMs: 20, fenceMs: 200, stallMs: 500, loadStallMs: 1000 },
+      version: '0.0.0',
+    };
+  }
+
+  get jobDirectory(): string {
+    return this.deps.jobDirectory(this.holdId);
+  }
+
+  get ids() {
+    return { styleId: 7, taskId: 'task', holdId: this.holdId };
+  }
+
+  /** Puts pictures on the pod's disk, as `download` would have. */
+  async withPictures(count: number): Promise<void> {
+    const images = path.join(this.jobDirectory, 'images');
+    mkdirSync(images, { recursive: true });
+    for (let i = 0; i < count; i++) await sharp(await picture(i)).toFile(path.join(images, `${i}.png`));
+  }
+
+  close(): void {
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** A PNG that differs by `shade`. */
+export async function picture(shade: number, sidePx = 256): Promise<Buffer> {
+  const background = { r: shade % 256, g: 128, b: 64 };
+  return sharp({ create: { width: sidePx, height: sidePx, channels: 3, background } })
+    .png()
+    .toBuffer();
+}

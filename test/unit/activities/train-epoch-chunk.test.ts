@@ -1,0 +1,148 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import { createPodActivities } from '../../../activities/index.ts';
+import type { PodActivities } from '../../../activities/index.ts';
+import { PodLostError } from '../../../common/errors.ts';
+import type { TrainEpochChunkInput, TrainEpochChunkResult, TrainProgress } from '../../../common/types.ts';
+import { heartbeatsOf, until } from './support/heartbeats.ts';
+import { CONFIG, TestPod } from './support/pod.ts';
+
+const PICTURES = 3;
+
+describe('trainEpochChunk', () => {
+  let pod: TestPod;
+  let activities: PodActivities;
+
+  beforeEach(async () => {
+    pod = new TestPod();
+    await pod.withPictures(PICTURES);
+    activities = createPodActivities(pod.deps);
+  });
+  afterEach(() => pod.close());
+
+  function input(overrides: Partial<TrainEpochChunkInput> = {}): TrainEpochChunkInput {
+    return {
+      ...pod.ids,
+      jobDirectory: pod.jobDirectory,
+      checkpointFile: null,
+      fingerprint: 'f',
+      config: CONFIG,
+      fromEpoch: 0,
+      stepsPerEpoch: PICTURES,
+      untilEpoch: 2,
+      webhookOrigin: 'https://backend.example',
+      ...overrides,
+    };
+  }
+
+  function run(chunk = input()): Promise<TrainEpochChunkResult> {
+    return pod.environment.run(activities.trainEpochChunk, chunk);
+  }
+
+  async function codeOf(promise: Promise<unknown>): Promise<string | null | undefined> {
+    const error: unknown = await promise.then(
+      () => null,
+      (reason: unknown) => reason,
+    );
+    assert.ok(error instanceof ApplicationFailure, String(error));
+    return error.type;
+  }
+
+  it('trains the epochs and leaves a checkpoint on the disk', async () => {
+    const result = await run();
+    assert.deepEqual([result.epochsRun, result.stepsRun], [2, 6]);
+    assert.deepEqual(result.epochLosses, [1, 0.5]);
+    assert.equal(result.loss, 0.5);
+    assert.ok(existsSync(result.checkpointFile));
+  });
+
+  it('goes on without loading where the trainer stands already', async () => {
+    const first = await run();
+    const second = await run(input({ fromEpoch: 2, untilEpoch: 4, checkpointFile: first.checkpointFile }));
+    assert.equal(second.stepsRun, 12);
+    assert.deepEqual(pod.trainer.calls, ['prepare fresh', 'train 0-2', 'train 2-4']);
+  });
+
+  it('restores the checkpoint when the trainer stands elsewhere, in the middle of an epoch too', async () => {
+    const first = await run();
+    pod.trainer.onStep = (step) => (step === 7 ? Promise.reject(new Error('boom')) : Promise.resolve());
+    const next = input({ fromEpoch: 2, untilEpoch: 4, checkpointFile: first.checkpointFile });
+    assert.equal(await codeOf(run(next)), 'INTERNAL');
+    pod.trainer.onStep = () => Promise.resolve();
+    assert.equal((await run(next)).stepsRun, 12);
+    assert.deepEqual(pod.trainer.calls.slice(2), ['train 2-4', 'prepare epoch-000002.safetensors', 'train 2-4']);
+  });
+
+  it('shows its progress in heartbeats', async () => {
+    pod.trainer.stepMs = 15;
+    const beats = heartbeatsOf(pod.environment);
+    await run();
+    const last = beats.at(-1) as TrainProgress;
+    assert.ok(beats.length >= 3);
+    assert.deepEqual([last.totalEpochs, last.totalSteps], [4, 12]);
+    assert.ok(last.step > 0 && last.stepsPerSecond > 0 && last.estimatedSeconds >= 0);
+  });
+
+  it('sends progress notices, and does not mind a backend that refuses them', async () => {
+    pod.trainer.stepMs = 15;
+    pod.backend.onNotice = () => {
+      throw new Error('no');
+    };
+    await run();
+    assert.ok(pod.backend.notices.length >= 2);
+    const [first] = pod.backend.notices;
+    assert.equal(first?.origin, 'https://backend.example');
+    assert.ok(first && 'progress' in first.notice);
+    assert.equal(first.notice.progress.total_epochs, 4);
+  });
+
+  it('stops at the next step when cancelled', async () => {
+    pod.trainer.stepMs = 10;
+    const running = run();
+    await until(() => pod.trainer.calls.includes('train 0-2'), 'training');
+    pod.environment.cancel();
+    await assert.rejects(running, CancelledFailure);
+    assert.ok(!pod.trainer.calls.includes('kill'));
+    assert.ok(!existsSync(`${pod.jobDirectory}/checkpoints`));
+  });
+
+  it('fails as stalled, and ends the trainer, when no step is made for too long', async () => {
+    pod.deps.timing.stallMs = 100;
+    const beats = heartbeatsOf(pod.environment);
+    pod.trainer.onStep = (step) => (step === 1 ? new Promise(() => undefined) : Promise.resolve());
+    assert.equal(await codeOf(run()), 'TRAINING_STALLED');
+    assert.ok(pod.trainer.calls.includes('kill'));
+    const count = beats.length;
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    assert.equal(beats.length, count, 'no heartbeat after the stall');
+  });
+
+  it('gives loading more time than a step', async () => {
+    pod.deps.timing.stallMs = 50;
+    pod.trainer.onPrepare = () => new Promise((resolve) => setTimeout(resolve, 150));
+    await run();
+  });
+
+  it('fails when the loss is not finite', async () => {
+    pod.trainer.train = async (_untilEpoch, onStep) => {
+      await Promise.resolve();
+      onStep({ step: 4, epoch: 1, loss: NaN, timesteps: [1], learningRate: 1, durationMs: 1 });
+      throw new Error('not reached');
+    };
+    assert.equal(await codeOf(run()), 'LOSS_NOT_FINITE');
+  });
+
+  it('fails as lost when the hold ends under it', async () => {
+    pod.trainer.stepMs = 10;
+    const running = run();
+    await until(() => pod.trainer.calls.includes('train 0-2'), 'training');
+    pod.fence.close(pod.holdId, new PodLostError('gone'));
+    assert.equal(await codeOf(running), 'POD_LOST');
+  });
+
+  it('does not begin for a job that does not hold the pod', async () => {
+    assert.equal(await codeOf(run(input({ holdId: 'another' }))), 'POD_LOST');
+    assert.deepEqual(pod.trainer.calls, []);
+  });
+});

@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { openScratch } from '../../../worker/scratch.ts';
+
+/** No process has this id: it is beyond the largest that Linux gives. */
+const DEAD_PID = 4_194_305;
+
+describe('openScratch', () => {
+  let root: string;
+  beforeEach(() => {
+    root = mkdtempSync(path.join(tmpdir(), 'brushwork-scratch-'));
+  });
+  afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+  it('makes a directory of its own', async () => {
+    const directory = await openScratch(path.join(root, 'work'));
+    assert.ok(existsSync(directory));
+  });
+
+  it('removes what a killed pod left behind', async () => {
+    mkdirSync(path.join(root, `pod-${DEAD_PID}-abc`, 'job'), { recursive: true });
+    await openScratch(root);
+    assert.ok(!existsSync(path.join(root, `pod-${DEAD_PID}-abc`)));
+  });
+
+  it('leaves living pods and foreign files alone', async () => {
+    mkdirSync(path.join(root, `pod-${process.ppid}-abc`));
+    mkdirSync(path.join(root, 'precious'));
+    await openScratch(root);
+    assert.ok(existsSync(path.join(root, `pod-${process.ppid}-abc`)));
+    assert.ok(existsSync(path.join(root, 'precious')));
+  });
+});

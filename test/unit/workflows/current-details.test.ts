@@ -1,0 +1,43 @@
+import assert from 'node:assert/strict';
+import type { TrainStatus } from '../../../common/types.ts';
+import { currentDetails } from '../../../workflows/current-details.ts';
+
+const status: TrainStatus = {
+  phase: 'training',
+  reason: null,
+  styleId: 42,
+  taskId: 'task',
+  epoch: 30,
+  totalEpochs: 200,
+  loss: 0.123456,
+  host: 'gpu-7',
+  gpu: 'NVIDIA L4',
+  lastCheckpoint: { manifestKey: 'k', epoch: 20, step: 240, fingerprint: 'f' },
+  podLosses: 1,
+  lastError: null,
+};
+
+describe('currentDetails', () => {
+  it('says what the job does, how far it is, where, and what is safe', () => {
+    const text = currentDetails(status);
+    for (const part of [
+      '### Style 42: Training',
+      '| Epoch | 30 of 200 |',
+      '| Loss | 0.1235 |',
+      '| Pod | gpu-7 (NVIDIA L4) |',
+      '| Last checkpoint | epoch 20 |',
+      '| Pods lost | 1 |',
+    ]) {
+      assert.ok(text.includes(part), `${part} in ${text}`);
+    }
+    assert.ok(!text.includes('Last error'));
+  });
+
+  it('says what it waits for and the last error', () => {
+    const lastError = { code: 'STORAGE_UNAVAILABLE', message: 'down | out' };
+    const text = currentDetails({ ...status, phase: 'paused', reason: 'Because.', host: null, gpu: null, lastError });
+    assert.ok(text.includes('Because.'));
+    assert.ok(text.includes('| Pod | none |'));
+    assert.ok(text.includes('| Last error | STORAGE_UNAVAILABLE: down \\| out |'));
+  });
+});

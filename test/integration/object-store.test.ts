@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { loadConfig, requireSection } from '../../common/config.ts';
+import type { StorageConfig } from '../../common/config.ts';
+import { parseImageUri } from '../../common/image-uri.ts';
+import type { ObjectStore } from '../../common/object-store.ts';
+import { startStack } from '../../scripts/stack/stack.ts';
+import type { Stack } from '../../scripts/stack/stack.ts';
+import { createObjectStore } from '../../worker/object-store.ts';
+
+const BUCKET = 'brushwork';
+
+describe('object store on a real S3 server', () => {
+  let directory: string;
+  let stack: Stack;
+  let config: StorageConfig;
+  let store: ObjectStore;
+  const file = (name: string) => path.join(directory, name);
+  const at = (key: string) => ({ bucket: BUCKET, key });
+
+  before(async () => {
+    directory = mkdtempSync(path.join(os.tmpdir(), 'brushwork-s3-'));
+    stack = await startStack({ directory: file('stack'), parts: ['s3'], buckets: [BUCKET, 'images'] });
+    const env = {
+      ...stack.environment(),
+      BACKEND_API_URL: 'https://api.example.com',
+      INTERNAL_API_TOKEN: 'a-token-of-at-least-thirty-two-characters',
+    };
+    config = requireSection(loadConfig({ env, roles: ['control'] }), 'storage');
+    store = createObjectStore(config);
+  });
+
+  after(async () => {
+    store.close();
+    await stack.stop();
+    rmSync(directory, { recursive: true });
+  });
+
+  it('passes the start-up probe and leaves nothing behind', async () => {
+    await store.probe(BUCKET);
+    assert.deepEqual(await store.list(BUCKET, '.brushwork-probe/'), []);
+  });
+
+  it('brings back the bytes of a file, with their hash', async () => {
+    const bytes = randomBytes(20 * 1024 * 1024 + 7);
+    writeFileSync(file('source'), bytes);
+    const expected = { sizeBytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
+    assert.deepEqual(await store.uploadFile(file('source'), at('a/big.bin')), expected);
+    assert.deepEqual(await store.downloadFile(at('a/big.bin'), file('target'), { maxBytes: 1e8 }), expected);
+    assert.ok(readFileSync(file('target')).equals(bytes));
+    assert.deepEqual(await store.head(at('a/big.bin')), { sizeBytes: bytes.length });
+  });
+
+  it('brings back an empty file', async () => {
+    writeFileSync(file('empty'), '');
+    await store.uploadFile(file('empty'), at('a/empty'));
+    assert.equal((await store.downloadFile(at('a/empty'), file('empty-target'), { maxBytes: 1 }))?.sizeBytes, 0);
+  });
+
+  it('copes with every character that a key may have', async () => {
+    const key = 'odd/그림 ü+&=@:,;$?#%20"\'()[]{}~|^`<>.txt';
+    await store.put(at(key), key);
+    assert.equal(String(await store.getBytes(at(key), { maxBytes: 1000 })), key);
+    assert.deepEqual(await store.list(BUCKET, 'odd/'), [key]);
+    assert.deepEqual(await store.copy(at(key), at('odd/copy')), { sizeBytes: Buffer.byteLength(key) });
+    await store.deleteAll(BUCKET, [key, 'odd/copy']);
+    assert.deepEqual(await store.list(BUCKET, 'odd/'), []);
+  });
+
+  it('says null for what is not there', async () => {
+    assert.equal(await store.getBytes(at('none'), { maxBytes: 1 }), null);
+    assert.equal(await store.downloadFile(at('none'), file('none'), { maxBytes: 1 }), null);
+    assert.equal(await store.head(at('none')), null);
+    assert.equal(await store.copy(at('none'), at('copy-of-none')), null);
+    assert.ok(!readdirSync(directory).some((name) => name.startsWith('none')));
+  });
+
+  it('lets exactly one of many writers commit a key', async () => {
+    const writers = Array.from({ length: 12 }, (_, index) => store.putIfAbsent(at('manifest.json'), `writer ${index}`));
+    const results = await Promise.all(writers);
+    const winner = results.indexOf('created');
+    assert.equal(results.filter((result) => result === 'created').length, 1);
+    assert.equal(String(await store.getBytes(at('manifest.json'), { maxBytes: 100 })), `writer ${winner}`);
+  });
+
+  it('lists more keys than one page holds, in order', async () => {
+    const keys = Array.from({ length: 1005 }, (_, index) => `many/${String(index).padStart(4, '0')}`);
+    for (let start = 0; start < keys.length; start += 100) {
+      await Promise.all(keys.slice(start, start + 100).map((key) => store.put(at(key), '')));
+    }
+    assert.deepEqual(await store.list(BUCKET, 'many/'), keys);
+    await store.deleteAll(BUCKET, keys);
+    assert.deepEqual(await store.list(BUCKET, 'many/'), []);
+  });
+
+  it('overwrites a copy’s target and deletes what is gone already', async () => {
+    await store.put(at('from'), 'new');
+    await store.put(at('to'), 'older');
+    assert.deepEqual(await store.copy(at('from'), at('to')), { sizeBytes: 3 });
+    assert.equal(String(await store.getBytes(at('to'), { maxBytes: 10 })), 'new');
+    await store.deleteAll(BUCKET, ['to', 'to', 'never-was']);
+  });
+
+  it('fetches an image by each kind of URI for our store', async () => {
+    await store.put({ bucket: 'images', key: 'a b.jpg' }, 'picture');
+    const uris = ['s3://images/a b.jpg', 'gs://images/a b.jpg', `${stack.s3.endpoint}/images/a%20b.jpg`];
+    for (const uri of uris) {
+      const result = await store.downloadImage(parseImageUri(uri, config), file('image'), { maxBytes: 100 });
+      assert.equal(result?.sizeBytes, 7, uri);
+    }
+  });
+
+  it('is told apart from a wrong key: ACCESS_DENIED', async () => {
+    const stranger = createObjectStore({ ...config, secretAccessKey: 'wrong' });
+    await assert.rejects(stranger.list(BUCKET, ''), { code: 'ACCESS_DENIED' });
+    await assert.rejects(stranger.head(at('a')), { code: 'ACCESS_DENIED' });
+    await assert.rejects(stranger.probe(BUCKET), { code: 'ACCESS_DENIED' });
+    stranger.close();
+  });
+
+  it('is told apart from a wrong bucket: ACCESS_DENIED that names it', async () => {
+    const error = { code: 'ACCESS_DENIED', message: /no-such-bucket/ };
+    await assert.rejects(store.getBytes({ bucket: 'no-such-bucket', key: 'a' }, { maxBytes: 1 }), error);
+    await assert.rejects(store.probe('no-such-bucket'), error);
+  });
+
+  it('uploads again once a store that was gone is back', async () => {
+    writeFileSync(file('late'), 'late');
+    await stack.parts.s3.stop();
+    await assert.rejects(store.uploadFile(file('late'), at('late')), { code: 'STORAGE_UNAVAILABLE' });
+    await stack.parts.s3.start();
+    await store.uploadFile(file('late'), at('late'));
+  });
+
+  it('ends at once when it is told to, also while the store hangs', async () => {
+    stack.parts.s3.pause();
+    try {
+      const startedAtMs = Date.now();
+      const signal = AbortSignal.timeout(300);
+      await assert.rejects(store.uploadFile(file('late'), at('hangs'), { signal }), { name: 'TimeoutError' });
+      assert.ok(Date.now() - startedAtMs < 2000);
+    } finally {
+      stack.parts.s3.resume();
+    }
+  });
+});

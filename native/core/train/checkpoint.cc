@@ -3,6 +3,7 @@
 #include <charconv>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "core/errors.h"
 #include "core/model_io/json.h"
@@ -37,18 +38,18 @@ std::string layout_fingerprint(const LoraParameters& lora) {
   return {digits, end};
 }
 
-// What must be the same in file and job.
-Metadata identity(const Trainer& trainer) {
+// What must be the same in file and job; the most telling first, since the first difference is the one that is named.
+std::vector<std::pair<std::string, std::string>> identity(const Trainer& trainer) {
   const auto& config = trainer.config();
   return {{"format_version", kFormatVersion},
           {"seed", std::to_string(config.seed)},
           {"rank", std::to_string(config.rank)},
           {"alpha", Json(config.alpha).dump()},
-          {"lora_layout", layout_fingerprint(trainer.lora())},
           {"precision", torch::toString(trainer.compute_dtype())},
           {"image_count", std::to_string(trainer.data().image_count())},
           {"batch_size", std::to_string(config.batch_size)},
-          {"gradient_accumulation", std::to_string(config.gradient_accumulation)}};
+          {"gradient_accumulation", std::to_string(config.gradient_accumulation)},
+          {"lora_layout", layout_fingerprint(trainer.lora())}};
 }
 
 [[noreturn]] void refuse(const std::string& file, const std::string& what) {
@@ -97,7 +98,8 @@ void save_checkpoint(const Trainer& trainer, const std::string& file) {
   for_each_tensor(state, [&](const char* name, const torch::Tensor& tensor) {
     if (tensor.defined()) tensors.emplace(name, tensor);
   });
-  auto metadata = identity(trainer);
+  const auto fields = identity(trainer);
+  Metadata metadata(fields.begin(), fields.end());
   metadata.emplace(kMicroStepsRun, std::to_string(state.micro_steps_run));
   const auto position = trainer.position();
   metadata.emplace("epochs_run", std::to_string(position.epochs_run));

@@ -1,0 +1,195 @@
+#include "core/train/checkpoint.h"
+
+#include <fstream>
+
+#include "check.h"
+#include "core/model_io/safetensors.h"
+#include "tiny_job.h"
+
+using namespace brushwork;
+using namespace brushwork::test;
+
+static void train_steps(Trainer& trainer, int64_t count) {
+  trainer.train(trainer.config().epochs, nullptr, after_steps(trainer, count));
+}
+
+// Batches of 2 over 5 images with a window of 2 micro-steps: epochs of 3 micro-steps with a short batch and a short
+// window.
+static TrainingConfig accumulating_config() {
+  auto config = tiny_config();
+  config.batch_size = 2;
+  config.gradient_accumulation = 2;
+  return config;
+}
+
+static std::string read_file(const std::string& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+static void check_same_state(const Trainer& actual, const Trainer& expected, const std::string& name) {
+  save_checkpoint(actual, temporary_directory() / (name + "-actual"));
+  save_checkpoint(expected, temporary_directory() / (name + "-expected"));
+  CHECK(read_file(temporary_directory() / (name + "-actual")) ==
+        read_file(temporary_directory() / (name + "-expected")));
+}
+
+// N + M steps equal N + M steps in one go, bit for bit, from every place in an epoch, with dropout on.
+static void check_resume(const BaseModel& model, const std::string& name) {
+  constexpr int64_t kTotal = 8;
+  Trainer whole(model, accumulating_config(), tiny_images(5));
+  train_steps(whole, kTotal);
+  for (int64_t first = 0; first <= 6; ++first) {
+    const auto file = temporary_directory() / (name + std::to_string(first));
+    {
+      Trainer interrupted(model, accumulating_config(), tiny_images(5));
+      train_steps(interrupted, first);
+      save_checkpoint(interrupted, file);
+    }
+    Trainer resumed(model, accumulating_config(), tiny_images(5));
+    // Something of its own to be replaced.
+    train_steps(resumed, 1);
+    restore_checkpoint(resumed, file);
+    CHECK(resumed.position().micro_steps_run == first);
+    train_steps(resumed, kTotal - first);
+    CHECK(resumed.lora().values().equal(whole.lora().values()));
+    check_same_state(resumed, whole, name);
+  }
+}
+
+TEST(a_resumed_run_equals_an_uninterrupted_one) { check_resume(tiny_model(), "resume"); }
+
+TEST(a_resumed_fp16_run_equals_an_uninterrupted_one) {
+  const auto model = load_tiny_model(torch::kFloat16);
+  check_resume(model, "resume-fp16");
+}
+
+TEST(equal_states_are_equal_bytes) {
+  Trainer first(tiny_model(), tiny_config(), tiny_images(2));
+  Trainer second(tiny_model(), tiny_config(), tiny_images(2));
+  train_steps(first, 3);
+  train_steps(second, 3);
+  check_same_state(first, second, "equal");
+}
+
+TEST(the_header_says_where_the_run_stands) {
+  Trainer trainer(tiny_model(), accumulating_config(), tiny_images(5));
+  train_steps(trainer, 4);
+  const auto file = temporary_directory() / "header";
+  save_checkpoint(trainer, file);
+  const SafetensorsFile opened(file);
+  CHECK(opened.metadata().at("format_version") == "1");
+  CHECK(opened.metadata().at("epochs_run") == "1");
+  CHECK(opened.metadata().at("micro_steps_run") == "4");
+  CHECK(opened.metadata().at("optimizer_steps_run") == "2");
+  CHECK(opened.metadata().at("seed") == "42");
+  CHECK(opened.contains("gradients"));
+}
+
+// Saves the accumulating job after two micro-steps (at a window's end), rewrites the file, and restores it.
+static void check_refusal(
+    const char* part,
+    const std::function<void(std::map<std::string, torch::Tensor>&, std::map<std::string, std::string>&)>& change) {
+  Trainer trainer(tiny_model(), accumulating_config(), tiny_images(5));
+  train_steps(trainer, 2);
+  const auto file = temporary_directory() / "changed";
+  save_checkpoint(trainer, file);
+  std::map<std::string, torch::Tensor> tensors;
+  std::map<std::string, std::string> metadata;
+  {
+    const SafetensorsFile opened(file);
+    for (const auto& entry : opened.entries()) tensors.emplace(entry.first, opened.tensor(entry.first).clone());
+    metadata = opened.metadata();
+  }
+  change(tensors, metadata);
+  write_safetensors(file, tensors, metadata);
+  const auto before = trainer.lora().values().detach().clone();
+  CHECK_ERROR(restore_checkpoint(trainer, file), ErrorCode::kCheckpointIncompatible, part);
+  CHECK(trainer.lora().values().equal(before) && trainer.position().micro_steps_run == 2);
+}
+
+TEST(a_checkpoint_without_metadata_is_refused) {
+  check_refusal("format_version is none", [](auto&, auto& metadata) { metadata.clear(); });
+}
+
+TEST(a_checkpoint_of_another_format_is_refused) {
+  check_refusal("format_version is 2", [](auto&, auto& metadata) { metadata["format_version"] = "2"; });
+}
+
+TEST(a_checkpoint_with_a_bad_count_is_refused) {
+  check_refusal("micro_steps_run", [](auto&, auto& metadata) { metadata["micro_steps_run"] = "2x"; });
+  check_refusal("micro_steps_run", [](auto&, auto& metadata) { metadata["micro_steps_run"] = "-1"; });
+}
+
+TEST(a_checkpoint_without_a_tensor_is_refused) {
+  check_refusal("no tensor exp_avg", [](auto& tensors, auto&) { tensors.erase("exp_avg"); });
+}
+
+TEST(a_checkpoint_inside_a_window_without_gradients_is_refused) {
+  check_refusal("no tensor gradients", [](auto&, auto& metadata) { metadata["micro_steps_run"] = "1"; });
+}
+
+TEST(a_checkpoint_with_a_tensor_of_another_shape_is_refused) {
+  check_refusal("params", [](auto& tensors, auto&) { tensors["params"] = tensors["params"].slice(0, 1); });
+}
+
+TEST(a_checkpoint_with_a_tensor_of_another_type_is_refused) {
+  check_refusal("exp_avg_sq",
+                [](auto& tensors, auto&) { tensors["exp_avg_sq"] = tensors["exp_avg_sq"].to(torch::kFloat64); });
+}
+
+TEST(a_truncated_checkpoint_is_refused) {
+  Trainer trainer(tiny_model(), tiny_config(), tiny_images(2));
+  const auto file = temporary_directory() / "truncated";
+  save_checkpoint(trainer, file);
+  std::filesystem::resize_file(file, std::filesystem::file_size(file) - 1);
+  CHECK_ERROR(restore_checkpoint(trainer, file), ErrorCode::kCheckpointIncompatible, file);
+}
+
+TEST(a_missing_checkpoint_is_refused) {
+  Trainer trainer(tiny_model(), tiny_config(), tiny_images(2));
+  CHECK_ERROR(restore_checkpoint(trainer, temporary_directory() / "missing"), ErrorCode::kCheckpointIncompatible,
+              "missing");
+}
+
+// One row of the table in checkpoint.h each.
+TEST(a_job_that_differs_where_it_matters_is_refused) {
+  Trainer trainer(tiny_model(), accumulating_config(), tiny_images(5));
+  const auto file = temporary_directory() / "other-job";
+  save_checkpoint(trainer, file);
+  const auto refuse = [&](const char* key, const std::function<void(TrainingConfig&)>& change, int64_t images = 5) {
+    auto config = accumulating_config();
+    change(config);
+    Trainer other(tiny_model(), config, tiny_images(images));
+    CHECK_ERROR(restore_checkpoint(other, file), ErrorCode::kCheckpointIncompatible, key);
+  };
+  refuse("seed", [](auto& config) { config.seed = 43; });
+  refuse("rank", [](auto& config) { config.rank = 8; });
+  refuse("alpha", [](auto& config) { config.alpha = 8.5; });
+  refuse("batch_size", [](auto& config) { config.batch_size = 3; });
+  refuse("gradient_accumulation", [](auto& config) { config.gradient_accumulation = 1; });
+  refuse(
+      "image_count", [](auto&) {}, 6);
+  const auto half = load_tiny_model(torch::kBFloat16);
+  Trainer other(half, accumulating_config(), tiny_images(5));
+  CHECK_ERROR(restore_checkpoint(other, file), ErrorCode::kCheckpointIncompatible, "precision");
+}
+
+TEST(a_job_may_change_what_does_not_touch_the_state) {
+  Trainer trainer(tiny_model(), accumulating_config(), tiny_images(5));
+  train_steps(trainer, 3);
+  const auto file = temporary_directory() / "same-job";
+  save_checkpoint(trainer, file);
+  auto config = accumulating_config();
+  config.dropout = 0.2;
+  config.learning_rate = 5e-4;
+  config.weight_decay = 0;
+  config.max_grad_norm = std::nullopt;
+  config.epochs = 200;
+  Trainer other(tiny_model(), config, tiny_images(5));
+  restore_checkpoint(other, file);
+  CHECK(other.lora().values().equal(trainer.lora().values()));
+  CHECK(other.position().epochs_run == 1);
+}
+
+TEST_MAIN()

@@ -1,0 +1,138 @@
+#include "core/model_io/lora_export.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include "check.h"
+#include "core/model_io/json.h"
+#include "core/model_io/safetensors.h"
+#include "tiny_job.h"
+
+using namespace brushwork;
+using namespace brushwork::test;
+
+constexpr int64_t kRank = 8;
+constexpr double kAlpha = 32;
+
+// Parameters that are all different, so that no key can be exchanged for another unnoticed.
+static LoraParameters ramp_lora() {
+  LoraParameters lora(tiny_model().unet.lora_layout(), {kRank, kAlpha, 0.1}, torch::kCPU);
+  const torch::NoGradGuard no_grad;
+  lora.values().detach().copy_(torch::linspace(-1, 1, lora.parameter_count()));
+  return lora;
+}
+
+static std::string export_ramp(const std::string& name) {
+  const auto directory = temporary_directory() / name;
+  export_lora(ramp_lora(), {"stable-diffusion-v1-5/stable-diffusion-v1-5", 512, 384, PredictionType::kEpsilon},
+              directory);
+  return directory;
+}
+
+static std::string read_file(const std::string& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+static std::string kohya_key(std::string name) {
+  std::replace(name.begin(), name.end(), '.', '_');
+  return "lora_unet_" + name;
+}
+
+// The rule of each reader (anchors: diffusers takes lora_alpha / r of the header, PEFT of the configuration, kohya the
+// alpha tensor by the down weight's rows).
+TEST(all_three_files_give_the_same_change_of_every_module) {
+  const auto directory = export_ramp("change");
+  const auto lora = ramp_lora();
+  const SafetensorsFile diffusers(directory + "/lora_weights.safetensors");
+  const SafetensorsFile peft(directory + "/peft/adapter_model.safetensors");
+  const SafetensorsFile kohya(directory + "/kohya.safetensors");
+  const auto header = Json::parse(diffusers.metadata().at("lora_adapter_metadata"));
+  const double diffusers_scale = header.at("unet.lora_alpha").get<double>() / header.at("unet.r").get<double>();
+  const JsonFile config(directory + "/peft/adapter_config.json");
+  const double peft_scale = config.number("lora_alpha", 0) / config.number("r", 1);
+
+  const auto count = static_cast<size_t>(lora.module_count());
+  CHECK(count == 32);
+  CHECK(diffusers.entries().size() == 2 * count && peft.entries().size() == 2 * count);
+  CHECK(kohya.entries().size() == 3 * count);
+  for (int64_t i = 0; i < lora.module_count(); ++i) {
+    const auto& name = lora.targets()[static_cast<size_t>(i)].name;
+    const auto expected = torch::matmul(lora.b(i), lora.a(i)) * (kAlpha / kRank);
+    const auto change = [](const SafetensorsFile& file, const std::string& up, const std::string& down, double scale) {
+      return torch::matmul(file.tensor(up), file.tensor(down)) * scale;
+    };
+    const auto unet = "unet." + name, model = "base_model.model." + name, flat = kohya_key(name);
+    // alpha / rank = 4 is a power of two, so folding it loses nothing.
+    CHECK(change(diffusers, unet + ".lora_B.weight", unet + ".lora_A.weight", diffusers_scale).equal(expected));
+    CHECK(change(peft, model + ".lora_B.weight", model + ".lora_A.weight", peft_scale).equal(expected));
+    const auto alpha = kohya.tensor(flat + ".alpha");
+    CHECK(alpha.dim() == 0);
+    const auto down = flat + ".lora_down.weight";
+    const double kohya_scale = alpha.item<double>() / static_cast<double>(kohya.tensor(down).size(0));
+    CHECK(change(kohya, flat + ".lora_up.weight", down, kohya_scale).equal(expected));
+  }
+}
+
+TEST(keys_are_those_that_the_readers_know) {
+  const auto directory = export_ramp("keys");
+  const std::string module = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0";
+  CHECK(SafetensorsFile(directory + "/lora_weights.safetensors").contains("unet." + module + ".lora_A.weight"));
+  CHECK(SafetensorsFile(directory + "/peft/adapter_model.safetensors")
+            .contains("base_model.model." + module + ".lora_B.weight"));
+  CHECK(SafetensorsFile(directory + "/kohya.safetensors")
+            .contains("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0.lora_up.weight"));
+}
+
+TEST(the_diffusers_header_is_a_complete_lora_config_with_alpha_folded) {
+  const SafetensorsFile file(export_ramp("diffusers-header") + "/lora_weights.safetensors");
+  CHECK(file.metadata().size() == 2 && file.metadata().at("format") == "pt");
+  const auto header = Json::parse(file.metadata().at("lora_adapter_metadata"));
+  CHECK(header.at("unet.r") == kRank && header.at("unet.lora_alpha") == kRank);
+  CHECK((header.at("unet.target_modules") == Json{"to_k", "to_out.0", "to_q", "to_v"}));
+  for (const auto& item : header.items()) CHECK(item.key().rfind("unet.", 0) == 0);
+}
+
+TEST(the_peft_config_holds_the_raw_alpha) {
+  const JsonFile config(export_ramp("peft-config") + "/peft/adapter_config.json");
+  CHECK(config.integer("r") == kRank && config.integer("lora_alpha") == 32);
+  CHECK(config.string("peft_type") == "LORA" && config.string("bias") == "none");
+  CHECK(config.string("base_model_name_or_path") == "stable-diffusion-v1-5/stable-diffusion-v1-5");
+  CHECK(config.value().at("auto_mapping").at("base_model_class") == "UNet2DConditionModel");
+}
+
+TEST(the_kohya_header_is_the_minimum_and_nothing_of_the_customers) {
+  const SafetensorsFile file(export_ramp("kohya-header") + "/kohya.safetensors");
+  const std::map<std::string, std::string> expected = {{"format", "pt"},
+                                                       {"ss_v2", "False"},
+                                                       {"ss_base_model_version", "sd_v1"},
+                                                       {"ss_network_module", "networks.lora"},
+                                                       {"ss_network_dim", "8"},
+                                                       {"ss_network_alpha", "32.0"},
+                                                       {"ss_network_args", "{}"},
+                                                       {"modelspec.sai_model_spec", "1.0.1"},
+                                                       {"modelspec.architecture", "stable-diffusion-v1/lora"},
+                                                       {"modelspec.implementation", "diffusers"},
+                                                       {"modelspec.title", "Brushwork style LoRA"},
+                                                       {"modelspec.resolution", "512x384"},
+                                                       {"modelspec.prediction_type", "epsilon"}};
+  CHECK(file.metadata() == expected);
+}
+
+TEST(the_same_parameters_give_the_same_bytes) {
+  const auto first = export_ramp("first"), second = export_ramp("second");
+  for (const std::string file : {"/lora_weights.safetensors", "/peft/adapter_model.safetensors",
+                                 "/peft/adapter_config.json", "/kohya.safetensors"}) {
+    CHECK(!read_file(first + file).empty() && read_file(first + file) == read_file(second + file));
+  }
+}
+
+TEST(a_directory_that_cannot_be_made_is_named) {
+  const auto blocked = temporary_directory() / "blocked";
+  std::ofstream(blocked) << "a file";
+  CHECK_ERROR(export_lora(ramp_lora(), {"model", 512, 512, PredictionType::kEpsilon}, blocked + "/out"),
+              ErrorCode::kInternal, blocked);
+}
+
+TEST_MAIN()

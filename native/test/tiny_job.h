@@ -1,0 +1,81 @@
+// A small base model and a small job for the tests of training: made on first use, removed at the program's end.
+#pragma once
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "core/model_io/base_model.h"
+#include "core/model_io/random_base_model.h"
+#include "core/train/trainer.h"
+
+namespace brushwork::test {
+
+// A directory of this program's own below the system's temporary one.
+class TemporaryDirectory {
+ public:
+  TemporaryDirectory() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "brushwork-test-XXXXXX").string();
+    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary directory");
+    path_ = pattern;
+  }
+  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+inline const TemporaryDirectory& temporary_directory() {
+  static const TemporaryDirectory directory;
+  return directory;
+}
+
+// The "tiny" preset in `dtype`, on the CPU.
+inline BaseModel load_tiny_model(torch::Dtype dtype = torch::kFloat32) {
+  const auto directory = temporary_directory() / "tiny-model";
+  if (!std::filesystem::exists(directory)) write_random_base_model(directory, "tiny", 7);
+  return load_base_model(directory, {.device = torch::kCPU, .unet_dtype = dtype});
+}
+
+inline const BaseModel& tiny_model() {
+  static const BaseModel model = load_tiny_model();
+  return model;
+}
+
+// `count` pictures of 64 x 32 px, each another pattern; every second one shares its caption with the first.
+inline std::vector<TrainingImage> tiny_images(int64_t count) {
+  std::vector<TrainingImage> images;
+  for (int64_t i = 0; i < count; ++i) {
+    TrainingImage image{"picture-" + std::to_string(i) + ".png", 64, 32, {}, std::vector<int32_t>(77, 1023)};
+    for (int64_t k = 0; k < 64 * 32 * 3; ++k)
+      image.pixels.push_back(static_cast<uint8_t>((k * (i + 3) + 40 * i) % 256));
+    image.token_ids[0] = 1022;
+    image.token_ids[1] = static_cast<int32_t>(i % 2 == 0 ? 5 : 5 + i);
+    images.push_back(image);
+  }
+  return images;
+}
+
+inline TrainingConfig tiny_config() {
+  return {.seed = 42,
+          .rank = 4,
+          .alpha = 8,
+          .dropout = 0.1,
+          .learning_rate = 1e-3,
+          .weight_decay = 0.01,
+          .epochs = 100,
+          .batch_size = 1,
+          .gradient_accumulation = 1,
+          .max_grad_norm = 1.0};
+}
+
+// Stops a training after `count` micro-steps.
+inline ShouldStop after_steps(const Trainer& trainer, int64_t count) {
+  const int64_t last = trainer.position().micro_steps_run + count;
+  return [&trainer, last] { return trainer.position().micro_steps_run >= last; };
+}
+
+}  // namespace brushwork::test

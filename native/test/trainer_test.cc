@@ -1,0 +1,235 @@
+#include "core/train/trainer.h"
+
+#include <algorithm>
+
+#include "check.h"
+#include "core/train/random_streams.h"
+#include "tiny_job.h"
+
+using namespace brushwork;
+using namespace brushwork::test;
+
+static std::vector<StepReport> train_steps(Trainer& trainer, int64_t count) {
+  std::vector<StepReport> reports;
+  trainer.train(
+      trainer.config().epochs, [&](const StepReport& report) { reports.push_back(report); },
+      after_steps(trainer, count));
+  return reports;
+}
+
+TEST(a_step_equals_the_recipe_written_out) {
+  auto config = tiny_config();
+  config.dropout = 0;
+  const auto& model = tiny_model();
+  Trainer trainer(model, config, tiny_images(3));
+  const auto report = train_steps(trainer, 1).at(0);
+
+  const int64_t image = draw_permutation(3, {42, RandomStream::kEpochOrder, 0})[0].item<int64_t>();
+  const auto timestep = draw_integers(1000, 1, {42, RandomStream::kTimestep, 0});
+  CHECK(report.timesteps == std::vector<int64_t>{timestep.item<int64_t>()});
+  const auto mean = trainer.data().latent_means[image].unsqueeze(0);
+  const auto std = trainer.data().latent_stds[image].unsqueeze(0);
+  const auto latents = (mean + std * draw_normal(mean.sizes(), {42, RandomStream::kLatentSample, 0})) *
+                       model.vae.config().scaling_factor;
+  const auto noise = draw_normal(mean.sizes(), {42, RandomStream::kNoise, 0});
+  const auto noisy = NoiseSchedule(model.scheduler, torch::kCPU).add_noise(latents, noise, timestep);
+  const auto ids = torch::tensor(tiny_images(3)[static_cast<size_t>(image)].token_ids, torch::kInt64).unsqueeze(0);
+  const auto text = model.unet.prepare_text(model.text_encoder.encode(ids));
+  // The first LoRA is zero (B = 0), so the base model alone gives the loss.
+  const double loss = torch::mse_loss(model.unet.forward(noisy, timestep, text), noise).item<double>();
+  CHECK_AT_MOST(std::abs(report.loss / loss - 1), 1e-6);
+  CHECK(report.step == 0 && report.epoch == 0 && report.learning_rate == config.learning_rate);
+}
+
+TEST(the_initial_lora_follows_stream_1) {
+  Trainer trainer(tiny_model(), tiny_config(), tiny_images(1));
+  const auto& lora = trainer.lora();
+  for (int64_t i = 0; i < lora.module_count(); ++i) {
+    const auto bound = 1.0 / std::sqrt(static_cast<double>(lora.a(i).size(1)));
+    CHECK(lora.a(i).equal(
+        draw_uniform(lora.a(i).sizes(), -bound, bound, {42, RandomStream::kLoraInit, static_cast<uint64_t>(i)})));
+    CHECK(lora.b(i).count_nonzero().item<int64_t>() == 0);
+  }
+}
+
+TEST(images_are_trained_in_the_epochs_order_and_the_last_batch_is_short) {
+  auto config = tiny_config();
+  config.batch_size = 2;
+  Trainer trainer(tiny_model(), config, tiny_images(5));
+  CHECK(trainer.micro_steps_per_epoch() == 3);
+  const auto reports = train_steps(trainer, 4);
+  CHECK(reports[1].timesteps.size() == 2 && reports[2].timesteps.size() == 1);
+  CHECK(reports[2].epoch == 0 && reports[3].epoch == 1 && reports[3].step == 3);
+}
+
+TEST(the_order_of_the_given_images_does_not_matter) {
+  Trainer sorted(tiny_model(), tiny_config(), tiny_images(4));
+  auto images = tiny_images(4);
+  std::reverse(images.begin(), images.end());
+  Trainer reversed(tiny_model(), tiny_config(), images);
+  train_steps(sorted, 5);
+  train_steps(reversed, 5);
+  CHECK(sorted.lora().values().equal(reversed.lora().values()));
+}
+
+TEST(equal_captions_are_encoded_once) {
+  const Trainer trainer(tiny_model(), tiny_config(), tiny_images(5));
+  CHECK(trainer.data().captions.states.size(0) == 3);
+  CHECK((trainer.data().caption_of_image == std::vector<int64_t>{0, 1, 0, 2, 0}));
+}
+
+TEST(training_lowers_the_loss) {
+  auto config = tiny_config();
+  config.learning_rate = 1e-2;
+  Trainer trainer(tiny_model(), config, tiny_images(1));
+  const auto mean_of = [](const std::vector<StepReport>& reports) {
+    double sum = 0;
+    for (const auto& report : reports) sum += report.loss;
+    return sum / static_cast<double>(reports.size());
+  };
+  const double before = mean_of(train_steps(trainer, 10));
+  train_steps(trainer, 40);
+  CHECK_AT_MOST(mean_of(train_steps(trainer, 10)), 0.9 * before);
+}
+
+TEST(the_optimizer_steps_at_the_windows_and_the_epochs_end) {
+  auto config = tiny_config();
+  config.gradient_accumulation = 2;
+  Trainer trainer(tiny_model(), config, tiny_images(3));
+  const int64_t expected[] = {0, 1, 2, 2, 3, 4};
+  for (const int64_t optimizer_steps : expected) {
+    train_steps(trainer, 1);
+    CHECK(trainer.position().optimizer_steps_run == optimizer_steps);
+  }
+  CHECK(trainer.position().epochs_run == 2);
+}
+
+TEST(accumulated_gradients_are_the_mean_over_the_window) {
+  auto config = tiny_config();
+  config.gradient_accumulation = 2;
+  Trainer accumulating(tiny_model(), config, tiny_images(3));
+  train_steps(accumulating, 1);
+  config.gradient_accumulation = 4;
+  Trainer halved(tiny_model(), config, tiny_images(3));
+  train_steps(halved, 1);
+  CHECK_AT_MOST(relative_error(halved.lora().gradients() * 2, accumulating.lora().gradients()), 1e-6);
+}
+
+TEST(training_stops_at_the_next_step) {
+  Trainer trainer(tiny_model(), tiny_config(), tiny_images(3));
+  bool stop = false;
+  int64_t steps = 0;
+  const bool stopped = trainer.train(
+      10,
+      [&](const StepReport& report) {
+        steps = report.step + 1;
+        stop = report.step == 4;
+      },
+      [&] { return stop; });
+  CHECK(stopped && steps == 5 && trainer.position().micro_steps_run == 5);
+}
+
+TEST(training_to_an_epoch_ends_there) {
+  Trainer trainer(tiny_model(), tiny_config(), tiny_images(3));
+  CHECK(!trainer.train(2, nullptr));
+  CHECK(trainer.position().epochs_run == 2 && trainer.position().micro_steps_run == 6);
+  CHECK(!trainer.train(2, [](const StepReport&) { CHECK(false); }));
+}
+
+TEST(dropout_changes_the_result_and_is_reproducible) {
+  Trainer first(tiny_model(), tiny_config(), tiny_images(2));
+  Trainer second(tiny_model(), tiny_config(), tiny_images(2));
+  auto config = tiny_config();
+  config.dropout = 0;
+  Trainer without(tiny_model(), config, tiny_images(2));
+  for (auto* trainer : {&first, &second, &without}) train_steps(*trainer, 3);
+  CHECK(first.lora().values().equal(second.lora().values()));
+  CHECK(!first.lora().values().equal(without.lora().values()));
+}
+
+TEST(a_loss_that_is_not_finite_ends_the_run) {
+  Trainer trainer(tiny_model(), tiny_config(), tiny_images(2));
+  auto state = trainer.state();
+  state.params = torch::full_like(state.params, NAN);
+  trainer.set_state(state);
+  CHECK_ERROR(trainer.train(1, nullptr), ErrorCode::kLossNotFinite, "micro-step 0 (epoch 0)");
+  CHECK_ERROR(trainer.state(), ErrorCode::kLossNotFinite, "last checkpoint");
+}
+
+TEST(fp16_skips_a_non_finite_step_and_halves_the_scale) {
+  const auto model = load_tiny_model(torch::kFloat16);
+  Trainer trainer(model, tiny_config(), tiny_images(2));
+  auto state = trainer.state();
+  const auto before = state.params.clone();
+  // 2^100 overflows every half-precision gradient.
+  state.loss_scale = torch::full({}, std::pow(2.0, 100), torch::kFloat32);
+  trainer.set_state(state);
+  train_steps(trainer, 1);
+  CHECK(trainer.position().optimizer_steps_run == 0);
+  CHECK(trainer.lora().values().equal(before));
+  CHECK(trainer.state().loss_scale.item<float>() == static_cast<float>(std::pow(2.0, 99)));
+}
+
+TEST(fp16_with_a_collapsed_scale_is_a_diverged_loss) {
+  const auto model = load_tiny_model(torch::kFloat16);
+  Trainer trainer(model, tiny_config(), tiny_images(2));
+  auto state = trainer.state();
+  state.params = torch::full_like(state.params, NAN);
+  state.loss_scale = torch::full({}, 1.0f);
+  trainer.set_state(state);
+  CHECK_ERROR(trainer.train(1, nullptr), ErrorCode::kLossNotFinite, "bf16");
+}
+
+// Both precisions train the same recipe: they stay near float32 (bf16 has 8 bits of mantissa, fp16 11).
+TEST(half_precisions_follow_float32) {
+  auto config = tiny_config();
+  config.dropout = 0;
+  Trainer full(tiny_model(), config, tiny_images(2));
+  const auto expected = train_steps(full, 10);
+  for (const auto& [dtype, tolerance] :
+       std::vector<std::pair<torch::Dtype, double>>{{torch::kFloat16, 5e-3}, {torch::kBFloat16, 3e-2}}) {
+    const auto model = load_tiny_model(dtype);
+    Trainer trainer(model, config, tiny_images(2));
+    const auto reports = train_steps(trainer, 10);
+    for (size_t i = 0; i < 10; ++i) CHECK_AT_MOST(std::abs(reports[i].loss / expected[i].loss - 1), tolerance);
+  }
+}
+
+TEST(numbers_out_of_range_are_refused) {
+  const auto refuse = [](const char* key, const std::function<void(TrainingConfig&)>& change) {
+    auto config = tiny_config();
+    change(config);
+    CHECK_ERROR(Trainer(tiny_model(), config, tiny_images(1)), ErrorCode::kInvalidRequest, key);
+  };
+  refuse("seed", [](auto& config) { config.seed = -1; });
+  refuse("seed", [](auto& config) { config.seed = 1LL << 53; });
+  refuse("epochs", [](auto& config) { config.epochs = 0; });
+  refuse("batch_size", [](auto& config) { config.batch_size = 0; });
+  refuse("gradient_accumulation", [](auto& config) { config.gradient_accumulation = 0; });
+  refuse("learning_rate", [](auto& config) { config.learning_rate = NAN; });
+  refuse("weight_decay", [](auto& config) { config.weight_decay = -0.1; });
+  refuse("max_grad_norm", [](auto& config) { config.max_grad_norm = 0.0; });
+  refuse("rank", [](auto& config) { config.rank = 0; });
+  refuse("dropout", [](auto& config) { config.dropout = 1.0; });
+  Trainer trainer(tiny_model(), tiny_config(), tiny_images(1));
+  CHECK_ERROR(trainer.train(101, nullptr), ErrorCode::kInvalidRequest, "101");
+}
+
+TEST(unusable_images_are_refused) {
+  const auto refuse = [](ErrorCode code, const char* part,
+                         const std::function<void(std::vector<TrainingImage>&)>& change) {
+    auto images = tiny_images(2);
+    change(images);
+    CHECK_ERROR(Trainer(tiny_model(), tiny_config(), images), code, part);
+  };
+  refuse(ErrorCode::kInvalidRequest, "at least one", [](auto& images) { images.clear(); });
+  refuse(ErrorCode::kInvalidRequest, "picture-0.png", [](auto& images) { images[1].name = images[0].name; });
+  refuse(ErrorCode::kImageInvalid, "picture-1.png", [](auto& images) { images[1].pixels.pop_back(); });
+  refuse(ErrorCode::kImageInvalid, "multiples", [](auto& images) { images[0].width_px = 63; });
+  refuse(ErrorCode::kImageInvalid, "one size",
+         [](auto& images) { std::swap(images[1].width_px, images[1].height_px); });
+  refuse(ErrorCode::kInvalidRequest, "exactly 77", [](auto& images) { images[0].token_ids.pop_back(); });
+  refuse(ErrorCode::kInvalidRequest, "token id 1024", [](auto& images) { images[0].token_ids[3] = 1024; });
+}
+
+TEST_MAIN()

@@ -1,6 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseEnv } from 'node:util';
 import { parse } from 'yaml';
 import {
   checkTogether,
@@ -29,7 +30,7 @@ const DEFAULTS_FILE = fileURLToPath(new URL('../temporal.yaml', import.meta.url)
 export interface LoadConfigOptions {
   /** YAML file laid over the defaults in `temporal.yaml`; default: what `BRUSHWORK_CONFIG` names, else none. */
   file?: string;
-  /** Default: the environment of this process. */
+  /** Default: the environment of this process, and below it the file `.env` of the current directory. */
   env?: NodeJS.ProcessEnv;
   /** Roles of this process: only what they need is demanded. Default: all. */
   roles?: readonly Role[];
@@ -44,6 +45,17 @@ function readYaml(file: string, faults: string[]): unknown {
   }
 }
 
+function readDotEnv(faults: string[]): NodeJS.ProcessEnv {
+  const file = path.resolve('.env');
+  if (!existsSync(file)) return {};
+  try {
+    return parseEnv(readFileSync(file, 'utf8'));
+  } catch (error) {
+    faults.push(`${file} can't be read: ${error instanceof Error ? error.message : String(error)}.`);
+    return {};
+  }
+}
+
 /**
  * Reads `temporal.yaml`, an optional file over it, and the environment, which wins.
  *
@@ -51,9 +63,9 @@ function readYaml(file: string, faults: string[]): unknown {
  * @throws ConfigError listing every fault at once
  */
 export function loadConfig(options: LoadConfigOptions = {}): Config {
-  const values = options.env ?? process.env;
   const roles = new Set<Role>(options.roles ?? ROLES);
   const faults: string[] = [];
+  const values = options.env ?? { ...readDotEnv(faults), ...process.env };
   const env = new Environment(values, faults);
   const defaults = readYaml(DEFAULTS_FILE, faults);
   const file = options.file ?? env.text('BRUSHWORK_CONFIG');

@@ -217,6 +217,22 @@ describe('bridge', () => {
     assert.equal((await channel.checkQueue(copies.queue)).messageCount, 1, 'only the publisher’s own copy');
   });
 
+  it('keeps a malformed message until the dead queue, deleted meanwhile, is there again', async () => {
+    await startBridge();
+    await channel.deleteQueue(DEAD_QUEUE);
+    await publish({ neither: 'shape' });
+    const probe = await connect(stack.amqpUrl);
+    await eventually(async () => {
+      const probeChannel = await probe.createChannel();
+      probeChannel.on('error', () => undefined);
+      assert.equal((await probeChannel.checkQueue(DEAD_QUEUE)).messageCount, 1);
+      await probeChannel.close();
+    });
+    await probe.close();
+    await deadMessage();
+    await queueIsEmpty();
+  });
+
   it('refuses backends that are not allowed', async () => {
     await startBridge();
     await publish({ ...envelope(nextStyleId, 'task-a'), webhook_url: 'https://evil.example.com' });

@@ -113,6 +113,15 @@ describe('object store on a real S3 server', () => {
     }
   });
 
+  it('works with the checksums that AWS itself likes to have', async () => {
+    const careful = createObjectStore({ ...config, checksums: 'when-supported' });
+    writeFileSync(file('checked'), randomBytes(300_000));
+    const sent = await careful.uploadFile(file('checked'), at('checked'));
+    assert.deepEqual(await careful.downloadFile(at('checked'), file('checked-target'), { maxBytes: 1e6 }), sent);
+    assert.equal(await careful.putIfAbsent(at('checked'), 'other'), 'exists');
+    careful.close();
+  });
+
   it('is told apart from a wrong key: ACCESS_DENIED', async () => {
     const stranger = createObjectStore({ ...config, secretAccessKey: 'wrong' });
     await assert.rejects(stranger.list(BUCKET, ''), { code: 'ACCESS_DENIED' });

@@ -218,6 +218,8 @@ describe('trainStyle and its pods', function () {
     it('resumes from the checkpoint and ignores the signals of the run before', async () => {
       const { world } = scene;
       let broken = true;
+      const holdIds = new Set<string>();
+      world.when('holdPod', (_pod, input) => void holdIds.add((input as { holdId: string }).holdId));
       const gate = Promise.withResolvers<void>();
       world.when('trainEpochChunk', async (_pod, input) => {
         if (!broken || fromEpochOf(input) !== 20) return;
@@ -251,6 +253,7 @@ describe('trainStyle and its pods', function () {
       const result = await resultOf(redone);
       assert.equal(result.epochs, 30);
       assert.equal(result.podLosses, 0);
+      assert.equal(holdIds.size, 2, 'the answer to the first hold must not count for the second');
       assert.ok(world.log.includes('download@a from 20 done'));
       assert.deepEqual(
         world.finalNotices().map(({ kind }) => kind),

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import type { Client, WorkflowHandle } from '@temporalio/client';
+import { IllegalStateError } from '@temporalio/common';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { Runtime, DefaultLogger, Worker, bundleWorkflowCode } from '@temporalio/worker';
 import type { WorkflowBundle } from '@temporalio/worker';
@@ -12,6 +13,7 @@ import type {
   TrainStyleResult,
 } from '../../../common/types.ts';
 import { gpuHostKey, trainEpochKey, trainErrorCodeKey, trainPhaseKey } from '../../../workflows/search-attributes.ts';
+import { temporalPath } from '../../../scripts/setup/temporal.mjs';
 import { FakePod } from './fake-pod.ts';
 import { World, until } from './world.ts';
 
@@ -23,22 +25,37 @@ export interface Harness {
 
 const ROOT = join(import.meta.dirname, '../../..');
 
+/** Lets the SDK log errors only. The runtime ends with its last worker, so each file may have to install it again. */
+export function quietRuntime(): void {
+  try {
+    const telemetryOptions = { logging: { filter: { core: 'ERROR', other: 'ERROR' } } } as const;
+    Runtime.install({ logger: new DefaultLogger('ERROR'), workerHeartbeatInterval: 0, telemetryOptions });
+  } catch (error) {
+    if (!(error instanceof IllegalStateError)) throw error;
+  }
+}
+
+/** The workflow code as a worker runs it. */
+export async function bundle(): Promise<WorkflowBundle> {
+  return bundleWorkflowCode({
+    workflowsPath: join(ROOT, 'workflows/index.ts'),
+    logger: new DefaultLogger('ERROR'),
+  });
+}
+
 export async function startHarness(): Promise<Harness> {
-  const path = process.env['TEMPORAL_CLI_PATH'] ?? 'temporal';
-  Runtime.install({ logger: new DefaultLogger('ERROR'), workerHeartbeatInterval: 0 });
-  const [env, bundle] = await Promise.all([
+  const path = process.env['TEMPORAL_CLI_PATH'] ?? temporalPath();
+  quietRuntime();
+  const [env, workflowBundle] = await Promise.all([
     TestWorkflowEnvironment.createLocal({
       server: {
         executable: { type: 'existing-path', path },
         searchAttributes: [trainPhaseKey, trainEpochKey, gpuHostKey, trainErrorCodeKey],
       },
     }),
-    bundleWorkflowCode({
-      workflowsPath: join(ROOT, 'workflows/index.ts'),
-      logger: new DefaultLogger('ERROR'),
-    }),
+    bundle(),
   ]);
-  return { env, bundle };
+  return { env, bundle: workflowBundle };
 }
 
 function limits(overrides: Partial<ActivityLimits> = {}, maximumAttempts: number | null = 1): ActivityLimits {

@@ -3,6 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { loadConfig, requireSection } from '../../common/config.ts';
 import type { StorageConfig } from '../../common/config.ts';
 import { parseImageUri } from '../../common/image-uri.ts';
@@ -146,6 +147,8 @@ describe('object store on a real S3 server', () => {
 
   it('ends at once when it is told to, also while the store hangs', async () => {
     stack.parts.s3.pause();
+    // All of its threads stop, but not at once.
+    await sleep(500);
     try {
       const startedAtMs = Date.now();
       const signal = AbortSignal.timeout(300);

@@ -54,9 +54,9 @@ export const VERBS = {
     summary: 'run the C++ tests',
   },
   'test:unit': {
-    needs: ['node_modules'],
+    needs: ['node_modules', 'addon'],
     commands: [['node', 'scripts/testing/main.ts', 'unit']],
-    summary: 'run the tests that need nothing but node_modules',
+    summary: 'run the tests of single modules',
   },
   'test:workflow': {
     needs: ['node_modules', 'stack'],

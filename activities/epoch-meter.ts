@@ -21,6 +21,11 @@ export class EpochMeter {
     this.#input = input;
   }
 
+  /** Steps counted so far. */
+  get stepCount(): number {
+    return this.#steps;
+  }
+
   /** Counts a step. */
   add({ epoch, loss, durationMs }: StepReport): void {
     const sums = this.#losses.get(epoch) ?? { sum: 0, count: 0 };

@@ -21,6 +21,7 @@ import { findResumePoint } from './find-resume-point.ts';
 import { holdPod } from './hold-pod.ts';
 import { notify } from './notify.ts';
 import { onHeldPod } from './on-held-pod.ts';
+import { ProgressPace } from './progress-pace.ts';
 import { promote } from './promote.ts';
 import { atTheEdge } from './to-application-failure.ts';
 import { trainEpochChunk } from './train-epoch-chunk.ts';
@@ -49,11 +50,12 @@ export interface ControlActivities {
  */
 export function createPodActivities(deps: PodDependencies): PodActivities {
   const { fence } = deps;
+  const pace = new ProgressPace(deps.progressIntervalMs);
   return {
     holdPod: atTheEdge((input: HoldPodInput) => holdPod(input, deps)),
     download: atTheEdge(onHeldPod(fence, (input: DownloadInput, scope) => download(input, scope, deps))),
     trainEpochChunk: atTheEdge(
-      onHeldPod(fence, (input: TrainEpochChunkInput, scope) => trainEpochChunk(input, scope, deps)),
+      onHeldPod(fence, (input: TrainEpochChunkInput, scope) => trainEpochChunk(input, scope, deps, pace)),
     ),
     checkpoint: atTheEdge(onHeldPod(fence, (input: CheckpointInput, scope) => checkpoint(input, scope, deps))),
     upload: atTheEdge(onHeldPod(fence, (input: UploadInput, scope) => upload(input, scope, deps))),

@@ -7,6 +7,7 @@ import type { PodDependencies } from './dependencies.ts';
 import { EpochMeter } from './epoch-meter.ts';
 import { checkpointDirectory, checkpointFile } from './job-files.ts';
 import type { HeldPodScope } from './on-held-pod.ts';
+import type { ProgressPace } from './progress-pace.ts';
 import { StallWatch } from './stall-watch.ts';
 import { standAt } from './trainer-job.ts';
 
@@ -17,12 +18,14 @@ const STOP_LIMIT_MS = 5_000;
  * Trains some epochs and leaves a checkpoint on the pod's disk. Sends heartbeats with the progress, and progress notices
  * to the backend, as long as the trainer moves.
  *
+ * @param pace - of the progress notices, over all chunks of this pod
  * @throws TrainingStalledError when it does not
  */
 export async function trainEpochChunk(
   input: TrainEpochChunkInput,
   { signal }: HeldPodScope,
   deps: PodDependencies,
+  pace: ProgressPace,
 ): Promise<TrainEpochChunkResult> {
   const { trainer, timing } = deps;
   const { fromEpoch, untilEpoch, stepsPerEpoch, jobDirectory } = input;
@@ -30,7 +33,9 @@ export async function trainEpochChunk(
   const watch = new StallWatch(timing);
   const over = AbortSignal.any([signal, watch.signal]);
   const meter = new EpochMeter(input);
-  const notices = new ProgressNotices(input, meter, deps);
+  const notices = pace.send(input.holdId, (noticeSignal) =>
+    deps.backend.progress(input.webhookOrigin, meter.notice(input.styleId), noticeSignal),
+  );
   const beat = setInterval(() => context.heartbeat(meter.progress()), timing.beatMs);
   const endTrainer = () => setTimeout(() => void trainer.kill(), watch.signal.aborted ? 0 : STOP_LIMIT_MS);
   let ending: NodeJS.Timeout | null = null;
@@ -44,6 +49,7 @@ export async function trainEpochChunk(
     const onStep = (report: StepReport) => {
       if (!Number.isFinite(report.loss)) throw lossNotFinite(report);
       watch.moved(timing.stallMs);
+      if (meter.stepCount === 0) context.log.info('first step of a chunk', { epoch: report.epoch, step: report.step });
       meter.add(report);
     };
     const { position, stopped } = await trainer.train(untilEpoch, onStep, over);
@@ -75,32 +81,4 @@ function lossNotFinite({ step, epoch, loss }: StepReport): LossNotFiniteError {
   return new LossNotFiniteError(
     `The loss became ${loss} at step ${step} (epoch ${epoch + 1}): lower learning_rate, or use mixed_precision "no" or "bf16".`,
   );
-}
-
-/** Progress webhooks, one at a time and never waited for. */
-class ProgressNotices {
-  readonly #timer: NodeJS.Timeout;
-  readonly #over = new AbortController();
-  #sending = false;
-
-  constructor(input: TrainEpochChunkInput, meter: EpochMeter, deps: PodDependencies) {
-    const { log } = Context.current();
-    this.#timer = setInterval(() => {
-      if (this.#sending) return;
-      this.#sending = true;
-      deps.backend
-        .progress(input.webhookOrigin, meter.notice(input.styleId), this.#over.signal)
-        .catch((error: unknown) => {
-          if (!this.#over.signal.aborted) log.warn('Progress notice was not taken', { reason: String(error) });
-        })
-        .finally(() => {
-          this.#sending = false;
-        });
-    }, deps.progressIntervalMs);
-  }
-
-  stop(): void {
-    clearInterval(this.#timer);
-    this.#over.abort();
-  }
 }

@@ -5,9 +5,10 @@ import { createBackendClient } from '../activities/backend-webhook.ts';
 import { requireSection } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
 import type { Logger } from '../common/logger.ts';
+import { checkStore } from './check-store.ts';
 import { jobLogInterceptor } from './job-log.ts';
 import { createObjectStore } from './object-store.ts';
-import { runUntilAborted } from './run-until-aborted.ts';
+import { runUntilAborted, unlessAborted } from './run-until-aborted.ts';
 import { bundleWorkflows } from './workflow-bundle.ts';
 
 /** Notices in flight may finish; anything longer is repeated by another worker. */
@@ -34,11 +35,15 @@ export async function runControlWorker(config: Config, deps: RoleDependencies): 
   const store = createObjectStore(storage);
   const backend = createBackendClient(config.backend);
   try {
+    const [workflowBundle] = await unlessAborted(
+      deps.signal,
+      Promise.all([bundleWorkflows(deps.logger), checkStore(store, storage.bucket, deps.logger)]),
+    );
     const worker = await Worker.create({
       connection: deps.connection,
       namespace: config.temporal.namespace,
       taskQueue: config.queues.control,
-      workflowBundle: await bundleWorkflows(deps.logger),
+      workflowBundle,
       activities: createControlActivities({
         store,
         bucket: storage.bucket,
@@ -51,6 +56,8 @@ export async function runControlWorker(config: Config, deps: RoleDependencies): 
       shutdownForceTime: SHUTDOWN_FORCE_MS,
     });
     await runUntilAborted([worker], deps);
+  } catch (error) {
+    if (!deps.signal.aborted) throw error;
   } finally {
     store.close();
     await backend.close();

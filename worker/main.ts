@@ -1,6 +1,7 @@
 import type { NativeConnection } from '@temporalio/worker';
 import { runBridge } from '../bridge/run-bridge.ts';
-import type { Config, Role } from '../common/config.ts';
+import type { Config, Role, TemporalConfig } from '../common/config.ts';
+import { configSecrets, createLogger } from '../common/logger.ts';
 import type { Logger } from '../common/logger.ts';
 import { runControlWorker } from './control-worker.ts';
 import type { RoleDependencies } from './control-worker.ts';
@@ -9,16 +10,20 @@ import type { PodWorkerDependencies } from './pod-worker.ts';
 import { installRuntime } from './runtime.ts';
 import { connectToTemporal } from './temporal-connection.ts';
 
+/** What the role `pod` trains with. */
+export type PodParts = Pick<PodWorkerDependencies, 'trainer' | 'resolveBaseModel'>;
+
 /** What {@link runWorker} needs. */
 export interface RunWorkerOptions {
   roles: readonly Role[];
   /** Loaded with these roles. */
   config: Config;
-  logger: Logger;
   /** Ends all roles; those with work in hand get the time that the configuration gives them. */
   signal: AbortSignal;
-  /** What the role `pod` trains with; not called for other roles. */
-  pod: () => Pick<PodWorkerDependencies, 'trainer' | 'resolveBaseModel'>;
+  /** Makes what the role `pod` trains with; not called for other roles. */
+  pod: (logger: Logger) => PodParts;
+  /** Default: JSON lines on standard output, without secrets. */
+  logger?: Logger;
   /** Called when a role takes work. */
   onReady?: (role: Role) => void;
 }
@@ -30,18 +35,28 @@ export interface RunWorkerOptions {
  * @throws whatever broke a role
  */
 export async function runWorker(options: RunWorkerOptions): Promise<void> {
-  const { roles, config, logger, onReady = () => undefined } = options;
+  const { roles, config, onReady = () => undefined } = options;
+  const logger = options.logger ?? createLogger({ level: config.logLevel, secrets: configSecrets(config) });
   const broken = new AbortController();
   const signal = AbortSignal.any([options.signal, broken.signal]);
   installRuntime(logger);
-  const needsWorker = roles.some((role) => role !== 'bridge');
-  const connection = needsWorker ? await connectOrLeave(options, signal) : null;
-  if (needsWorker && connection === null) return;
+  const connection = roles.some((role) => role !== 'bridge')
+    ? await connectUnlessAborted(config.temporal, logger, signal)
+    : null;
   const runs = roles.map(async (role) => {
+    const roleLogger = logger.child({ role });
+    const ready = () => {
+      roleLogger.info('ready');
+      onReady(role);
+    };
     try {
-      await runRole(role, { ...options, signal, onReady: () => onReady(role) }, connection, config);
+      if (role === 'bridge') await runBridge(config, { logger: roleLogger, signal, onReady: ready });
+      if (role === 'bridge' || connection === null) return;
+      const deps: RoleDependencies = { connection, logger: roleLogger, signal, onReady: ready };
+      if (role === 'control') await runControlWorker(config, deps);
+      else await runPodWorker(config, { ...deps, ...options.pod(roleLogger) });
     } catch (error) {
-      logger.fatal({ err: error, role }, 'a role of this process broke');
+      roleLogger.fatal({ err: error }, 'this role broke: the process ends');
       throw error;
     } finally {
       broken.abort();
@@ -52,25 +67,15 @@ export async function runWorker(options: RunWorkerOptions): Promise<void> {
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
 }
 
-async function connectOrLeave(options: RunWorkerOptions, signal: AbortSignal): Promise<NativeConnection | null> {
+async function connectUnlessAborted(
+  config: TemporalConfig,
+  logger: Logger,
+  signal: AbortSignal,
+): Promise<NativeConnection | null> {
   try {
-    return await connectToTemporal(options.config.temporal, options.logger, signal);
+    return await connectToTemporal(config, logger, signal);
   } catch (error) {
     if (signal.aborted) return null;
     throw error;
   }
-}
-
-async function runRole(
-  role: Role,
-  options: Omit<RunWorkerOptions, 'onReady'> & { onReady: () => void },
-  connection: NativeConnection | null,
-  config: Config,
-): Promise<void> {
-  const logger = options.logger.child({ role });
-  const { signal, onReady } = options;
-  if (role === 'bridge') return runBridge(config, { logger, signal, onReady });
-  if (connection === null) throw new Error('A worker role needs a connection.');
-  const deps: RoleDependencies = { connection, logger, signal, onReady };
-  return role === 'control' ? runControlWorker(config, deps) : runPodWorker(config, { ...deps, ...options.pod() });
 }

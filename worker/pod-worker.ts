@@ -13,9 +13,10 @@ import type { Config } from '../common/config.ts';
 import type { Trainer } from '../common/trainer.ts';
 import type { RoleDependencies } from './control-worker.ts';
 import { jobLogInterceptor } from './job-log.ts';
+import { checkStore } from './check-store.ts';
 import { createObjectStore } from './object-store.ts';
 import { once } from './once.ts';
-import { runUntilAborted } from './run-until-aborted.ts';
+import { runUntilAborted, unlessAborted } from './run-until-aborted.ts';
 import { openScratch } from './scratch.ts';
 import { VERSION } from './version.ts';
 
@@ -36,7 +37,7 @@ export interface PodWorkerDependencies extends RoleDependencies {
  * @param config - loaded with the role `pod`
  */
 export async function runPodWorker(config: Config, deps: PodWorkerDependencies): Promise<void> {
-  const { connection, logger, trainer } = deps;
+  const { connection, logger, trainer, signal } = deps;
   const storage = requireSection(config, 'storage');
   const pod = requireSection(config, 'pod');
   const host = hostname();
@@ -44,6 +45,8 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
   const scratch = await openScratch(pod.workDirectory);
   const store = createObjectStore(storage);
   const backend = createBackendClient(config.backend);
+  const runtime = once(() => trainer.runtime());
+  const baseModel = once(deps.resolveBaseModel);
   const activities = createPodActivities({
     pod: { host, queue },
     store,
@@ -51,8 +54,8 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
     keepCheckpoints: storage.keepCheckpoints,
     backend,
     trainer,
-    runtime: once(() => trainer.runtime()),
-    baseModel: once(deps.resolveBaseModel),
+    runtime,
+    baseModel,
     fence: new PodFence(),
     jobDirectory: (holdId) => path.join(scratch, holdId),
     imageRules: { endpoint: storage.endpoint, fileUriRoot: storage.fileUriRoot },
@@ -73,6 +76,11 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
     shutdownForceTime: pod.shutdownMs,
   };
   try {
+    // A pod takes a job only when it can train one.
+    const [{ device, gpuName, torch }, { name }] = await unlessAborted(
+      signal,
+      Promise.all([runtime(), baseModel(), checkStore(store, storage.bucket, logger)]),
+    );
     const { holdPod, ...work } = activities;
     const shared = await Worker.create({
       ...common,
@@ -86,8 +94,10 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
       activities: work,
       maxConcurrentActivityTaskExecutions: PRIVATE_SLOTS,
     });
-    logger.info({ pod: host, queue }, 'pod takes jobs');
+    logger.info({ pod: host, queue, device, gpu: gpuName, torch, baseModel: name }, 'pod takes jobs');
     await runUntilAborted([own, shared], deps);
+  } catch (error) {
+    if (!signal.aborted) throw error;
   } finally {
     await trainer.kill();
     store.close();

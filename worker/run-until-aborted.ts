@@ -37,3 +37,20 @@ export async function runUntilAborted(
     signal.removeEventListener('abort', stop);
   }
 }
+
+/**
+ * Waits for `work`, but no longer than until the signal.
+ *
+ * @throws the signal's reason when it comes first
+ */
+export async function unlessAborted<Result>(signal: AbortSignal, work: Promise<Result>): Promise<Result> {
+  signal.throwIfAborted();
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}

@@ -12,6 +12,9 @@ const PINO_LEVELS: Record<LogLevel, PinoLevel> = {
   ERROR: 'error',
 };
 
+/** Said at each start of a worker that is meant to be so. */
+const TRIVIA = ['No workflows registered', 'No Nexus services registered', 'Worker state changed'];
+
 /** The SDK's own bookkeeping says nothing to a reader; the error goes where pino expects it. */
 function fieldsOf(meta: LogMetadata = {}): Record<string, unknown> {
   const fields: Record<string, unknown> = { ...meta };
@@ -29,9 +32,10 @@ function fieldsOf(meta: LogMetadata = {}): Record<string, unknown> {
  * @param logger - the process's logger
  */
 export function temporalLogger(logger: Logger): TemporalLogger {
-  const write = (level: PinoLevel) => (message: string, meta?: LogMetadata) => logger[level](fieldsOf(meta), message);
+  const write = (level: PinoLevel) => (message: string, meta?: LogMetadata) =>
+    logger[TRIVIA.some((start) => message.startsWith(start)) ? 'debug' : level](fieldsOf(meta), message);
   return {
-    log: (level, message, meta) => logger[PINO_LEVELS[level]](fieldsOf(meta), message),
+    log: (level, message, meta) => write(PINO_LEVELS[level])(message, meta),
     trace: write('trace'),
     debug: write('debug'),
     info: write('info'),

@@ -1,0 +1,60 @@
+import assert from 'node:assert/strict';
+import { TestService } from './support/service.ts';
+
+const EPOCHS = 12;
+
+describe('a job from the message to the weights', function () {
+  this.timeout(180_000);
+  let service: TestService;
+
+  before(async () => {
+    service = await TestService.start();
+    await Promise.all([service.startWorker(['bridge', 'control']), service.startWorker(['pod'])]);
+  });
+  after(() => service.stop());
+
+  it('makes the same weights as brushwork train, byte for byte, and tells the backend once', async () => {
+    const job = service.job(EPOCHS);
+    await service.publish(job);
+    await service.backend.waitFor(({ kind, accepted }) => kind === 'complete' && accepted, 120_000);
+    const result = await service.resultOf(job);
+    const modelUri = `s3://brushwork/models/style_${job.styleId}/lora_weights.safetensors`;
+    assert.equal(result.modelUri, modelUri);
+    assert.deepEqual([result.epochs, result.podLosses], [EPOCHS, 0]);
+
+    const [notice, ...more] = service.finalNotices(job);
+    assert.deepEqual(more, []);
+    assert.equal(notice?.kind, 'complete');
+    assert.deepEqual(notice?.body, {
+      style_id: job.styleId,
+      model_path: modelUri,
+      model_url: modelUri,
+      training_metric: { loss: result.loss, epochs: EPOCHS },
+      metadata: { training_epochs: EPOCHS, lora_rank: 4, lora_alpha: 8 },
+    });
+
+    const published = await service.weightsOf(job);
+    for (const [name, bytes] of Object.entries(await service.trainByHand(EPOCHS))) {
+      assert.ok(published[name]?.equals(bytes), `${name} differs`);
+    }
+    assert.ok(published['peft/adapter_config.json']);
+  });
+
+  it('leaves the final checkpoint and nothing else behind', async () => {
+    const keys = [...(await service.keys('checkpoints/')), ...(await service.keys('staging/'))];
+    assert.equal(keys.length, 2, keys.join());
+    assert.ok(keys.every((key) => key.includes(`epoch-0000${EPOCHS}`)));
+  });
+
+  it('told the backend of its progress', () => {
+    const bodies = service.backend.requests.filter(({ kind }) => kind === 'progress').map(({ body }) => body);
+    assert.ok(bodies.length >= 3);
+    const last = bodies.at(-1)?.['progress'] as { current_epoch: number; total_epochs: number };
+    assert.deepEqual([last.current_epoch, last.total_epochs], [EPOCHS, EPOCHS]);
+  });
+
+  it('names style, task and pod in the log lines of its activities', () => {
+    const text = service.tails();
+    assert.match(text, /"style":1,"task":"[0-9a-f-]{36}","pod":/);
+  });
+});

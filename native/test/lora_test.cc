@@ -148,9 +148,12 @@ TEST(dropout_keeps_the_mean) {
   const auto dropped = step.dropped(torch::ones({400, 500}), 3);
   CHECK(dropped.sizes() == torch::IntArrayRef({3, 400, 500}));
   CHECK(!torch::equal(dropped[0], dropped[1]));
-  // Kept values are 1, and the scale makes up for it: 2 / 0.7. Six standard deviations of the mean of 600 000 draws.
-  CHECK_AT_MOST(std::abs(dropped.mean().item<double>() * step.scale() / 2.0 - 1.0), 6 * 0.46 / 0.7 / std::sqrt(6e5));
+  // Six standard deviations of the mean of 600 000 draws.
+  CHECK_AT_MOST(std::abs(dropped.mean().item<double>() - 0.7), 6 * 0.46 / std::sqrt(6e5));
   CHECK(((dropped == 0) | (dropped == 1)).all().item<bool>());
+  // B makes up for it, and holds alpha / rank.
+  const auto group = lora.layout().b_groups[3];
+  CHECK_AT_MOST(relative_error(step.b_group(3)[0], lora.b(group[0]) * (2.0 / 0.7)), 1e-6);
 }
 
 TEST(numbers_out_of_range_are_refused) {

@@ -40,8 +40,8 @@ def draw(component: str, key: str, shape: torch.Size, seed: int) -> torch.Tensor
 
 
 UNETS = {
-    "tiny": {"widths": [32, 64], "layers": 1, "groups": 8, "text": 32, "sample_size": 16},
-    "small": {"widths": [32, 64, 96, 96], "layers": 2, "groups": 16, "text": 64, "sample_size": 32},
+    "tiny": {"widths": [32, 64], "layers": 1, "heads": 4, "groups": 8, "text": 32, "sample_size": 16},
+    "small": {"widths": [32, 64, 96, 96], "layers": 2, "heads": 2, "groups": 16, "text": 64, "sample_size": 32},
 }
 VAES = {
     "tiny": {"widths": [8, 16, 16], "groups": 4},
@@ -59,7 +59,7 @@ def make_unet(preset: str) -> UNet2DConditionModel:
         layers_per_block=size["layers"],
         norm_num_groups=size["groups"],
         cross_attention_dim=size["text"],
-        attention_head_dim=4,
+        attention_head_dim=size["heads"],
         down_block_types=["CrossAttnDownBlock2D"] * (levels - 1) + ["DownBlock2D"],
         up_block_types=["UpBlock2D"] + ["CrossAttnUpBlock2D"] * (levels - 1),
     )

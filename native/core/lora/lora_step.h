@@ -18,20 +18,19 @@ class LoraStep {
   LoraStep(const LoraParameters& parameters, torch::Dtype compute_dtype,
            std::optional<torch::Generator> dropout_generator = std::nullopt);
 
-  // The factor of B(A(dropped(x))): alpha / rank, divided by the probability of keeping where there is dropout.
-  double scale() const { return scale_; }
-  // The stacked A (n, rank, in) or B (n, out, rank) of one group of the layout, in the compute type, with autograd.
+  // The stacked A (n, rank, in) of one group of the layout, in the compute type, with autograd.
   const torch::Tensor& a_group(int64_t group) const { return a_groups_[static_cast<size_t>(group)]; }
+  // The stacked B (n, out, rank) of one group, times alpha / rank, and divided by the probability of keeping an input
+  // where there is dropout: x W^T + b + dropped(x) A^T B^T is the layer's result.
   const torch::Tensor& b_group(int64_t group) const { return b_groups_[static_cast<size_t>(group)]; }
 
   // Whether inputs are dropped in this step; if not, `dropped` must not be called.
   bool has_dropout() const { return dropout_generator_.has_value(); }
-  // `count` independent dropouts of `x`, stacked in front: (count, *x.shape). Kept values are not scaled, `scale()`
-  // does it. One draw for all of them; draws follow the order of the calls.
+  // `count` independent dropouts of `x`, stacked in front: (count, *x.shape). Kept values stay as they are, `b_group`
+  // makes up for it. One draw for all of them; draws follow the order of the calls.
   torch::Tensor dropped(const torch::Tensor& x, int64_t count);
 
  private:
-  double scale_;
   double keep_probability_ = 1.0;
   std::optional<torch::Generator> dropout_generator_;
   std::vector<torch::Tensor> a_groups_;

@@ -11,9 +11,9 @@ torch::Tensor lora_low(LoraStep& lora, int64_t a_group, const torch::Tensor& x) 
   return at::linear(x, a.flatten(0, 1)).unflatten(1, {a.size(0), a.size(1)}).transpose(0, 1);
 }
 
-// y + scale B(low) of the n modules of a B group: y (n, N, out), low (n, N, r) -> (n, N, out).
+// y + B(low) of the n modules of a B group: y (n, N, out), low (n, N, r) -> (n, N, out).
 torch::Tensor lora_add(LoraStep& lora, int64_t b_group, const torch::Tensor& y, const torch::Tensor& low) {
-  return at::baddbmm(y, low, lora.b_group(b_group).transpose(1, 2), 1, lora.scale());
+  return at::baddbmm(y, low, lora.b_group(b_group).transpose(1, 2));
 }
 
 // A frozen layer with the LoRA of a single module: (N, in) -> (N, out). The result may be changed in place.
@@ -22,7 +22,7 @@ torch::Tensor lora_linear(LoraStep* lora, const LoraLayoutBuilder::Groups& group
   if (lora == nullptr) return layer(x);
   const auto low = lora_low(*lora, groups.a, x).squeeze(0);
   // In place: the layer's result is needed by no gradient.
-  return layer(x).addmm_(low, lora->b_group(groups.b).squeeze(0).t(), 1, lora->scale());
+  return layer(x).addmm_(low, lora->b_group(groups.b).squeeze(0).t());
 }
 
 }  // namespace

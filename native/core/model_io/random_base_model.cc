@@ -58,14 +58,14 @@ Json vae_config(const std::vector<int64_t>& widths, int64_t group_count) {
           {"up_block_types", std::vector<std::string>(widths.size(), "UpDecoderBlock2D")}};
 }
 
-Json unet_config(const std::vector<int64_t>& widths, int64_t layers_per_block, int64_t group_count, int64_t text_width,
-                 int64_t sample_size) {
+Json unet_config(const std::vector<int64_t>& widths, int64_t layers_per_block, int64_t head_count, int64_t group_count,
+                 int64_t text_width, int64_t sample_size) {
   std::vector<std::string> down(widths.size(), "CrossAttnDownBlock2D"), up(widths.size(), "CrossAttnUpBlock2D");
   down.back() = "DownBlock2D";
   up.front() = "UpBlock2D";
   return {{"_class_name", "UNet2DConditionModel"},
           {"act_fn", "silu"},
-          {"attention_head_dim", 4},
+          {"attention_head_dim", head_count},
           {"block_out_channels", widths},
           {"center_input_sample", false},
           {"cross_attention_dim", text_width},
@@ -85,10 +85,10 @@ Json unet_config(const std::vector<int64_t>& widths, int64_t layers_per_block, i
 
 Preset find_preset(const std::string& name) {
   if (name == "tiny") {
-    return {unet_config({32, 64}, 1, 8, 32, 16), vae_config({8, 16, 16}, 4), clip_config(32, 2)};
+    return {unet_config({32, 64}, 1, 4, 8, 32, 16), vae_config({8, 16, 16}, 4), clip_config(32, 2)};
   }
   if (name == "small") {
-    return {unet_config({32, 64, 96, 96}, 2, 16, 64, 32), vae_config({16, 32, 48, 48}, 8), clip_config(64, 4)};
+    return {unet_config({32, 64, 96, 96}, 2, 2, 16, 64, 32), vae_config({16, 32, 48, 48}, 8), clip_config(64, 4)};
   }
   throw Error(ErrorCode::kInvalidRequest, "unknown preset \"" + name + "\": choose tiny or small");
 }

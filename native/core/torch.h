@@ -1,5 +1,5 @@
-// The one way in which this project includes libtorch (it is also the precompiled header): tensors and autograd, without
-// the modules, optimizers and data loaders of torch/torch.h, which would cost every build a third more.
+// The one way in which this project includes libtorch (it is also the precompiled header): tensors and autograd,
+// without the modules, optimizers and data loaders of torch/torch.h, which would cost every build a third more.
 #pragma once
 
 #include <torch/autograd.h>
@@ -9,5 +9,6 @@
 #include <torch/version.h>
 
 #if TORCH_VERSION_MAJOR != 2 || TORCH_VERSION_MINOR < 11 || TORCH_VERSION_MINOR > 13
-#error "Brushwork is tried with libtorch 2.11 to 2.13: point LIBTORCH at the torch wheel 2.11.0, or extend this range after running the tests."
+#error \
+    "Brushwork is tried with libtorch 2.11 to 2.13: point LIBTORCH at the torch wheel 2.11.0, or extend this range after running the tests."
 #endif

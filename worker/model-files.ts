@@ -1,0 +1,119 @@
+import { ModelLoadFailedError } from '../common/errors.ts';
+
+/** Where a model of diffusers layout keeps the weights of its parts, without the ending. */
+const WEIGHT_STEMS = ['unet/diffusion_pytorch_model', 'vae/diffusion_pytorch_model', 'text_encoder/model'];
+
+/** Full precision comes first, as the trainer looks for it. */
+const WEIGHT_ENDINGS = ['.safetensors', '.fp16.safetensors'];
+
+const CONFIG_FILES = [
+  'scheduler/scheduler_config.json',
+  'unet/config.json',
+  'vae/config.json',
+  'text_encoder/config.json',
+];
+
+/** The parts that `model_index.json` must name, with the class that each must have; null: any. */
+const PARTS: readonly (readonly [name: string, className: string | null])[] = [
+  ['unet', 'UNet2DConditionModel'],
+  ['vae', 'AutoencoderKL'],
+  ['text_encoder', 'CLIPTextModel'],
+  ['tokenizer', null],
+  ['scheduler', null],
+];
+
+/** Parts that only other kinds of model have. */
+const FOREIGN_PARTS = ['text_encoder_2', 'text_encoder_3', 'tokenizer_2', 'transformer', 'prior'];
+
+const WANTED = 'Brushwork trains Stable Diffusion 1.x in diffusers layout, such as stable-diffusion-v1-5.';
+
+/** What says which kind of model a directory holds. */
+export const INDEX_FILE = 'model_index.json';
+
+/** What training reads of a model: paths relative to its directory, with forward slashes, sorted. */
+export interface ModelFiles {
+  /** Small files: what the model is made of. */
+  descriptions: string[];
+  weights: string[];
+}
+
+/**
+ * Picks what training reads, and nothing else: safetensors only, of two precisions the full one, no safety checker.
+ *
+ * @param paths - all files of the model, relative to its directory, with forward slashes
+ * @param name - how the model is called in errors
+ * @throws ModelLoadFailedError naming everything that is missing
+ */
+export function selectModelFiles(paths: readonly string[], name: string): ModelFiles {
+  const present = new Set(paths);
+  const missing = [INDEX_FILE, ...CONFIG_FILES].filter((file) => !present.has(file));
+  const weights: string[] = [];
+  for (const stem of WEIGHT_STEMS) {
+    const found = WEIGHT_ENDINGS.map((ending) => stem + ending).find((file) => present.has(file));
+    if (found === undefined) missing.push(`${stem}.safetensors`);
+    else weights.push(found);
+  }
+  const hasVocabulary = present.has('tokenizer/vocab.json') && present.has('tokenizer/merges.txt');
+  const vocabulary = hasVocabulary ? ['tokenizer/vocab.json', 'tokenizer/merges.txt'] : ['tokenizer/tokenizer.json'];
+  if (!vocabulary.every((file) => present.has(file))) missing.push('tokenizer/vocab.json', 'tokenizer/merges.txt');
+  if (missing.length > 0) throw incomplete(name, missing, present);
+  const optional = ['tokenizer/special_tokens_map.json', 'tokenizer/tokenizer_config.json'];
+  return {
+    descriptions: [INDEX_FILE, ...CONFIG_FILES, ...vocabulary, ...optional.filter((file) => present.has(file))].sort(),
+    weights: weights.sort(),
+  };
+}
+
+function incomplete(name: string, missing: string[], present: ReadonlySet<string>): ModelLoadFailedError {
+  const single = [...present].find((file) => !file.includes('/') && /\.(safetensors|ckpt)$/.test(file));
+  if (single !== undefined && !present.has(INDEX_FILE)) {
+    return new ModelLoadFailedError(
+      `The base model ${name} is a single file (${single}), which is not read yet: convert it to diffusers layout. ${WANTED}`,
+    );
+  }
+  const hasOtherWeights = [...present].some((file) => file.endsWith('.bin') && !file.startsWith('safety_checker/'));
+  const hint = hasOtherWeights ? ' It has .bin weights, which are not read: take a version with safetensors.' : '';
+  return new ModelLoadFailedError(`The base model ${name} lacks ${missing.join(', ')}.${hint} ${WANTED}`);
+}
+
+/**
+ * Refuses models of another kind by what they say of themselves, before any weights are loaded or even fetched.
+ *
+ * @param indexText - content of `model_index.json`
+ * @param name - how the model is called in errors
+ * @throws ModelLoadFailedError naming what was found
+ */
+export function checkModelKind(indexText: string, name: string): void {
+  const index = parseIndex(indexText, name);
+  const kind = typeof index['_class_name'] === 'string' ? index['_class_name'] : 'model without _class_name';
+  const foreign = FOREIGN_PARTS.filter((part) => classOf(index, part) !== null);
+  const wrong = PARTS.flatMap(([part, wanted]) => {
+    const found = classOf(index, part);
+    if (found === null) return [`no ${part}`];
+    return wanted === null || found === wanted ? [] : [`${part} is a ${found}`];
+  });
+  const findings = [...wrong, ...foreign.map((part) => `it has a ${part}`)];
+  if (findings.length === 0) return;
+  throw new ModelLoadFailedError(`The base model ${name} is a ${kind} (${findings.join(', ')}). ${WANTED}`);
+}
+
+function parseIndex(text: string, name: string): Record<string, unknown> {
+  let index: unknown = null;
+  try {
+    index = JSON.parse(text);
+  } catch (error) {
+    throw new ModelLoadFailedError(`${INDEX_FILE} of the base model ${name} is not valid JSON: fetch it again.`, {
+      cause: error,
+    });
+  }
+  if (typeof index === 'object' && index !== null && !Array.isArray(index)) return index as Record<string, unknown>;
+  throw new ModelLoadFailedError(`${INDEX_FILE} of the base model ${name} is not a JSON object: fetch it again.`);
+}
+
+/** The class of a part, or null: `["diffusers", "UNet2DConditionModel"]`, `[null, null]` where it was left out. */
+function classOf(index: Record<string, unknown>, part: string): string | null {
+  const entry = index[part];
+  if (!Array.isArray(entry)) return null;
+  const className: unknown = entry[1];
+  return typeof className === 'string' ? className : null;
+}

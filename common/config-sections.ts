@@ -10,6 +10,7 @@ import type {
   Role,
   StorageConfig,
   TemporalConfig,
+  TrainerConfig,
   TrainingDefaults,
 } from './config-types.ts';
 import { readTrainingConfig } from './training-config.ts';
@@ -170,7 +171,10 @@ export function readBackend({ root, env, roles, faults }: Sources): BackendConfi
   const timeoutMs = section.durationMs('timeout');
   const progressIntervalMs = section.durationMs('progressInterval');
   section.finish();
-  const url = env.required(['BACKEND_API_URL'], 'set it to the URL of the backend, e.g. https://api.example.com');
+  const url =
+    roles.size === 0
+      ? ''
+      : env.required(['BACKEND_API_URL'], 'set it to the URL of the backend, e.g. https://api.example.com');
   const origin = url === '' ? null : originOf(url);
   if (url !== '' && origin === null)
     faults.push('BACKEND_API_URL must be an http(s) URL without user name, e.g. https://api.example.com.');
@@ -211,12 +215,27 @@ export function readTraining({ root, faults }: Sources): TrainingDefaults {
   return { recipe: values, instancePrompt };
 }
 
-/** `BASE_MODEL`, `BRUSHWORK_*` and section `pod`; null without the role `pod`. */
-export function readPod({ root, env, roles, faults }: Sources): PodConfig | null {
-  const section = root.section('pod');
+/** `BRUSHWORK_*` and section `trainer`. */
+export function readTrainer({ root, env, faults }: Sources): TrainerConfig {
+  const section = root.section('trainer');
   const deviceInFile = section.choice('device', ['auto', 'cpu', 'cuda']);
-  const threadsInFile = section.integerOrNone('cpuThreads', 1, 1024);
-  const cpuThreads = env.integer('BRUSHWORK_CPU_THREADS', 1, 1024) ?? threadsInFile;
+  const threadsInFile = section.integer('cpuThreads', 1, 1024);
+  section.finish();
+  const wanted = env.text('BRUSHWORK_DEVICE');
+  const device = wanted === null ? deviceInFile : (['auto', 'cpu', 'cuda'] as const).find((known) => known === wanted);
+  if (device === undefined) faults.push(`BRUSHWORK_DEVICE is ${JSON.stringify(wanted)}: set it to auto, cpu or cuda.`);
+  const userCache = env.text('XDG_CACHE_HOME') ?? path.join(os.homedir(), '.cache');
+  return {
+    device: device ?? 'auto',
+    cpuThreads: env.integer('BRUSHWORK_CPU_THREADS', 1, 1024) ?? threadsInFile,
+    cudaVisibleDevices: env.text('CUDA_VISIBLE_DEVICES'),
+    cacheDirectory: path.join(userCache, 'brushwork'),
+  };
+}
+
+/** `BASE_MODEL`, `BRUSHWORK_WORK_DIRECTORY` and section `pod`; null without the role `pod`. */
+export function readPod({ root, env, roles }: Sources): PodConfig | null {
+  const section = root.section('pod');
   const times = {
     beatMs: section.durationMs('beat'),
     heartbeatThrottleMs: section.durationMs('heartbeatThrottle'),
@@ -227,16 +246,10 @@ export function readPod({ root, env, roles, faults }: Sources): PodConfig | null
   };
   section.finish();
   if (!roles.has('pod')) return null;
-  const wanted = env.text('BRUSHWORK_DEVICE');
-  const device = wanted === null ? deviceInFile : (['auto', 'cpu', 'cuda'] as const).find((known) => known === wanted);
-  if (device === undefined) faults.push(`BRUSHWORK_DEVICE is ${JSON.stringify(wanted)}: set it to auto, cpu or cuda.`);
-  const baseModel = env.required(['BASE_MODEL'], 'set it to the directory of Stable Diffusion 1.5 in diffusers layout');
+  const baseModel = env.required(['BASE_MODEL'], 'set it to the directory of Stable Diffusion 1.5 in diffusers layout, or its hub id');
   return {
     baseModel,
     workDirectory: path.resolve(env.text('BRUSHWORK_WORK_DIRECTORY') ?? path.join(os.tmpdir(), 'brushwork')),
-    device: device ?? 'auto',
-    cpuThreads,
-    cudaVisibleDevices: env.text('CUDA_VISIBLE_DEVICES'),
     ...times,
   };
 }

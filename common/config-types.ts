@@ -62,17 +62,24 @@ export interface TrainingDefaults {
   instancePrompt: string;
 }
 
+/** What a trainer runs on, in a pod and on the command line. */
+export interface TrainerConfig {
+  /** 'auto' takes the GPU where there is one. */
+  device: 'auto' | 'cpu' | 'cuda';
+  /** Threads of the mathematics on a CPU: equal counts give equal bits. */
+  cpuThreads: number;
+  /** As given by `CUDA_VISIBLE_DEVICES`, or null. */
+  cudaVisibleDevices: string | null;
+  /** Where downloaded base models are kept. */
+  cacheDirectory: string;
+}
+
 /** What a pod needs. */
 export interface PodConfig {
-  /** Directory in diffusers layout. */
+  /** See `resolveBaseModel`. */
   baseModel: string;
   /** Scratch space for pictures and checkpoints. */
   workDirectory: string;
-  device: 'auto' | 'cpu' | 'cuda';
-  /** Null: one per core. */
-  cpuThreads: number | null;
-  /** As given by `CUDA_VISIBLE_DEVICES`, or null. */
-  cudaVisibleDevices: string | null;
   beatMs: number;
   heartbeatThrottleMs: number;
   fenceMs: number;
@@ -101,6 +108,7 @@ export interface Config {
   storage: StorageConfig | null;
   backend: BackendConfig;
   training: TrainingDefaults;
+  trainer: TrainerConfig;
   /** Role pod. */
   pod: PodConfig | null;
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';

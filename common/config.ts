@@ -11,6 +11,7 @@ import {
   readRabbitMq,
   readStorage,
   readTemporal,
+  readTrainer,
   readTraining,
 } from './config-sections.ts';
 import type { Sources } from './config-sections.ts';
@@ -96,6 +97,7 @@ export function loadConfig(options: LoadConfigOptions = {}): Config {
     storage: readStorage(sources),
     backend: readBackend(sources),
     training: readTraining(sources),
+    trainer: readTrainer(sources),
     pod: readPod(sources),
     logLevel: logLevel ?? 'info',
   };

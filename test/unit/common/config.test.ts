@@ -68,7 +68,7 @@ describe('loadConfig', () => {
       maxGradNorm: null,
       resolutionPx: 512,
     });
-    assert.equal(config.pod?.device, 'auto');
+    assert.equal(config.trainer.device, 'auto');
     assert.equal(config.storage?.endpoint, null);
   });
 
@@ -179,12 +179,12 @@ describe('loadConfig', () => {
         CUDA_VISIBLE_DEVICES: '1',
         LOG_LEVEL: 'DEBUG',
       };
-      const { rabbitmq, storage, pod, logLevel } = loadConfig({ env });
+      const { rabbitmq, storage, pod, trainer, logLevel } = loadConfig({ env });
       assert.deepEqual(
-        [rabbitmq?.queue, rabbitmq?.deadQueue, storage?.fileUriRoot, pod?.device, pod?.cpuThreads, logLevel],
+        [rabbitmq?.queue, rabbitmq?.deadQueue, storage?.fileUriRoot, trainer.device, trainer.cpuThreads, logLevel],
         ['other', 'other.dead', '/srv', 'cuda', 3, 'debug'],
       );
-      assert.deepEqual([pod?.workDirectory, pod?.cudaVisibleDevices], ['/scratch', '1']);
+      assert.deepEqual([pod?.workDirectory, trainer.cudaVisibleDevices], ['/scratch', '1']);
     });
 
     it('takes the origin of BACKEND_API_URL, and refuses one with a password', () => {

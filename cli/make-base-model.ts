@@ -1,0 +1,38 @@
+import { loadAddon } from '../native/index.ts';
+import { writeRandomBaseModel } from '../native/trainer/random-base-model.ts';
+import { UsageError, integerOption, parseOptions, requireOption } from './command.ts';
+import type { Command } from './command.ts';
+
+const PRESETS = ['tiny', 'small'] as const;
+
+const HELP = `Usage: brushwork make-base-model --preset tiny|small --output <dir> [--seed <n>]
+
+Writes a base model with Stable Diffusion 1.5's structure, small sizes and random weights, in diffusers layout: for
+trying things out where no real model is at hand. What it draws is noise.
+
+Options:
+  --preset   tiny (two levels, for tests) or small (four levels, as Stable Diffusion 1.5)
+  --output   directory to write, made when absent
+  --seed     of the weights, 0 to 2^53-1; default 0
+`;
+
+/** `brushwork make-base-model`. */
+export const makeBaseModelCommand: Command = {
+  summary: 'Write a small base model with random weights',
+  help: HELP,
+  async run(args) {
+    const options = parseOptions(args, {
+      preset: { type: 'string' },
+      output: { type: 'string' },
+      seed: { type: 'string', default: '0' },
+    });
+    const wanted = requireOption('--preset', options.preset);
+    const preset = PRESETS.find((known) => known === wanted);
+    if (preset === undefined) throw new UsageError(`--preset must be tiny or small, but is "${wanted}".`);
+    const output = requireOption('--output', options.output);
+    const seed = integerOption('--seed', options.seed, 0, Number.MAX_SAFE_INTEGER);
+    await writeRandomBaseModel(loadAddon(), output, preset, seed);
+    process.stdout.write(`base model: ${output}\n`);
+    return 0;
+  },
+};

@@ -1,0 +1,74 @@
+import { ROLES } from '../common/config-types.ts';
+import type { Role } from '../common/config-types.ts';
+import { loadConfig, requireSection } from '../common/config.ts';
+import { configSecrets, createLogger } from '../common/logger.ts';
+import { TrainerProcess } from '../native/trainer/trainer-process.ts';
+import { resolveBaseModel } from '../worker/base-model.ts';
+import { runWorker } from '../worker/main.ts';
+import { UsageError, parseOptions } from './command.ts';
+import type { Command } from './command.ts';
+
+const HELP = `Usage: brushwork worker [--role <roles>]
+
+Runs one or more parts of the service until SIGTERM or Ctrl-C. Logs are JSON lines on standard output.
+
+Options:
+  --role     any of ${ROLES.join(', ')}, separated by commas; default: all
+             bridge    takes job messages from RabbitMQ and starts workflows
+             control   runs the workflows, publishes weights, tells the backend
+             pod       trains, one job at a time; one process per GPU
+
+Settings come from temporal.yaml, from the file that BRUSHWORK_CONFIG names, and from the environment (.env.example
+lists the variables; a file .env in the current directory counts too).
+`;
+
+/** Exit code of a process that SIGINT or SIGTERM ended in good order. */
+const STOPPED = 0;
+
+function parseRoles(text: string): Role[] {
+  const roles = text.split(',').map((name) => name.trim());
+  return roles.map((name) => {
+    const role = ROLES.find((known) => known === name);
+    if (role === undefined) throw new UsageError(`--role knows ${ROLES.join(', ')}, but not "${name}".`);
+    return role;
+  });
+}
+
+/** `brushwork worker`. */
+export const workerCommand: Command = {
+  summary: 'Run the service: bridge, control worker, pod worker, or any mix',
+  help: HELP,
+  async run(args) {
+    const { role } = parseOptions(args, { role: { type: 'string', default: ROLES.join(',') } });
+    const roles = parseRoles(role);
+    const config = loadConfig({ roles });
+    const logger = createLogger({ level: config.logLevel, secrets: configSecrets(config) });
+    const stop = new AbortController();
+    for (const name of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(name, () => {
+        logger.info({ signal: name }, 'stopping');
+        stop.abort();
+      });
+    }
+    await runWorker({
+      roles,
+      config,
+      logger,
+      signal: stop.signal,
+      pod: (podLogger) => ({
+        trainer: new TrainerProcess({
+          device: config.trainer.device,
+          threadCount: config.trainer.cpuThreads,
+          logger: podLogger,
+        }),
+        resolveBaseModel: () =>
+          resolveBaseModel(requireSection(config, 'pod').baseModel, {
+            cacheDirectory: config.trainer.cacheDirectory,
+            logger: podLogger,
+            signal: stop.signal,
+          }),
+      }),
+    });
+    return STOPPED;
+  },
+};

@@ -37,11 +37,11 @@ export async function trainEpochChunk(
     deps.backend.progress(input.webhookOrigin, meter.notice(input.styleId), noticeSignal),
   );
   const beat = setInterval(() => context.heartbeat(meter.progress()), timing.beatMs);
-  const endTrainer = () => setTimeout(() => void trainer.kill(), watch.signal.aborted ? 0 : STOP_LIMIT_MS);
   let ending: NodeJS.Timeout | null = null;
-  over.addEventListener('abort', () => {
-    ending = endTrainer();
-  });
+  const endTrainer = () => {
+    ending = setTimeout(() => void trainer.kill(), watch.signal.aborted ? 0 : STOP_LIMIT_MS);
+  };
+  over.addEventListener('abort', endTrainer);
   try {
     context.heartbeat(meter.progress());
     await standAt({ ...input, steps: fromEpoch * stepsPerEpoch }, over, deps);
@@ -70,6 +70,8 @@ export async function trainEpochChunk(
   } catch (error) {
     throw over.aborted ? over.reason : error;
   } finally {
+    // The hold ends after the last chunk as well, and by then the trainer may serve another job.
+    over.removeEventListener('abort', endTrainer);
     if (ending !== null) clearTimeout(ending);
     clearInterval(beat);
     watch.stop();

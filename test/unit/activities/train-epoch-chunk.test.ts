@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import { mock } from 'node:test';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { createPodActivities } from '../../../activities/index.ts';
 import type { PodActivities } from '../../../activities/index.ts';
@@ -139,6 +140,36 @@ describe('trainEpochChunk', () => {
     await until(() => pod.trainer.calls.includes('train 0-2'), 'training');
     pod.fence.close(pod.holdId, new PodLostError('gone'));
     assert.equal(await codeOf(running), 'POD_LOST');
+  });
+
+  it('leaves the trainer alone when the hold ends later: it may serve the next job', async () => {
+    await run();
+    const timers = mock.timers;
+    timers.enable({ apis: ['setTimeout'] });
+    try {
+      pod.fence.close(pod.holdId, new PodLostError('over'));
+      timers.tick(60_000);
+    } finally {
+      timers.reset();
+    }
+    assert.ok(!pod.trainer.calls.includes('kill'));
+  });
+
+  it('ends a trainer that does not stop after a cancel', async () => {
+    pod.trainer.onStep = (step) => (step === 1 ? new Promise(() => undefined) : Promise.resolve());
+    const running = run();
+    await until(() => pod.trainer.calls.includes('train 0-2'), 'training');
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const timers = mock.timers;
+    timers.enable({ apis: ['setTimeout'] });
+    try {
+      pod.environment.cancel();
+      timers.tick(6_000);
+    } finally {
+      timers.reset();
+    }
+    await assert.rejects(running, CancelledFailure);
+    assert.ok(pod.trainer.calls.includes('kill'));
   });
 
   it('does not begin for a job that does not hold the pod', async () => {

@@ -92,3 +92,22 @@ export class ProgressDisplay {
     this.#barShown = false;
   }
 }
+
+/**
+ * Shows how far a download is: a line for each tenth of it, or one that redraws itself on a terminal.
+ *
+ * @param output - e.g. `process.stdout`
+ */
+export function downloadDisplay(output: ProgressOutput): (progress: { doneBytes: number; totalBytes: number }) => void {
+  const isTerminal = output.isTTY === true;
+  const stepPercent = isTerminal ? 1 : 10;
+  let shownPercent = -1;
+  return ({ doneBytes, totalBytes }) => {
+    const percent = Math.floor((100 * doneBytes) / totalBytes / stepPercent) * stepPercent;
+    if (percent <= shownPercent) return;
+    shownPercent = percent;
+    const text = `downloading the base model: ${percent} % of ${Math.ceil(totalBytes / 2 ** 20)} MiB`;
+    if (!isTerminal) output.write(`${text}\n`);
+    else output.write(`\r\x1b[K${text}${percent === 100 ? '\n' : ''}`);
+  };
+}

@@ -14,7 +14,7 @@ import { resolveBaseModel } from '../worker/base-model.ts';
 import { integerOption, parseOptions, requireOption } from './command.ts';
 import type { Command } from './command.ts';
 import { writeLossChart } from './loss-chart.ts';
-import { ProgressDisplay } from './progress.ts';
+import { ProgressDisplay, downloadDisplay } from './progress.ts';
 import { StepLog } from './step-log.ts';
 
 const HELP = `Usage: brushwork train --model <dir|hub id> --images <dir> --output <dir> [options]
@@ -64,9 +64,10 @@ export const trainCommand: Command = {
     for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => stop.abort());
     const logger = createLogger({ level: 'warn', secrets: [] });
     const { directory, name } = await resolveBaseModel(model, {
-      cacheDirectory: service.trainer.cacheDirectory,
+      ...service.trainer,
       logger,
       signal: stop.signal,
+      onProgress: downloadDisplay(process.stdout),
     });
     const trainer = new TrainerProcess({
       device: service.trainer.device,

@@ -5,6 +5,7 @@ import { configSecrets, createLogger } from '../common/logger.ts';
 import { TrainerProcess } from '../native/trainer/trainer-process.ts';
 import { resolveBaseModel } from '../worker/base-model.ts';
 import { runWorker } from '../worker/main.ts';
+import { createObjectStore } from '../worker/object-store.ts';
 import { UsageError, parseOptions } from './command.ts';
 import type { Command } from './command.ts';
 
@@ -61,12 +62,19 @@ export const workerCommand: Command = {
           threadCount: config.trainer.cpuThreads,
           logger: podLogger,
         }),
-        resolveBaseModel: () =>
-          resolveBaseModel(requireSection(config, 'pod').baseModel, {
-            cacheDirectory: config.trainer.cacheDirectory,
-            logger: podLogger,
-            signal: stop.signal,
-          }),
+        resolveBaseModel: async () => {
+          const store = createObjectStore(requireSection(config, 'storage'));
+          try {
+            return await resolveBaseModel(requireSection(config, 'pod').baseModel, {
+              ...config.trainer,
+              store,
+              logger: podLogger,
+              signal: stop.signal,
+            });
+          } finally {
+            store.close();
+          }
+        },
       }),
     });
     return STOPPED;

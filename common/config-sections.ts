@@ -215,7 +215,9 @@ export function readTraining({ root, faults }: Sources): TrainingDefaults {
   return { recipe: values, instancePrompt };
 }
 
-/** `BRUSHWORK_*` and section `trainer`. */
+const DEFAULT_HUB = 'https://huggingface.co';
+
+/** `BRUSHWORK_*`, `HF_*` and section `trainer`. */
 export function readTrainer({ root, env, faults }: Sources): TrainerConfig {
   const section = root.section('trainer');
   const deviceInFile = section.choice('device', ['auto', 'cpu', 'cuda']);
@@ -224,12 +226,16 @@ export function readTrainer({ root, env, faults }: Sources): TrainerConfig {
   const wanted = env.text('BRUSHWORK_DEVICE');
   const device = wanted === null ? deviceInFile : (['auto', 'cpu', 'cuda'] as const).find((known) => known === wanted);
   if (device === undefined) faults.push(`BRUSHWORK_DEVICE is ${JSON.stringify(wanted)}: set it to auto, cpu or cuda.`);
+  const endpoint = env.text('HF_ENDPOINT') ?? DEFAULT_HUB;
+  if (originOf(endpoint) === null)
+    faults.push(`HF_ENDPOINT is ${JSON.stringify(endpoint)}: set it to the http(s) URL of a model hub, or unset it.`);
   const userCache = env.text('XDG_CACHE_HOME') ?? path.join(os.homedir(), '.cache');
   return {
     device: device ?? 'auto',
     cpuThreads: env.integer('BRUSHWORK_CPU_THREADS', 1, 1024) ?? threadsInFile,
     cudaVisibleDevices: env.text('CUDA_VISIBLE_DEVICES'),
     cacheDirectory: path.join(userCache, 'brushwork'),
+    hub: { endpoint, token: env.text('HF_TOKEN') },
   };
 }
 
@@ -246,7 +252,10 @@ export function readPod({ root, env, roles }: Sources): PodConfig | null {
   };
   section.finish();
   if (!roles.has('pod')) return null;
-  const baseModel = env.required(['BASE_MODEL'], 'set it to the directory of Stable Diffusion 1.5 in diffusers layout, or its hub id');
+  const baseModel = env.required(
+    ['BASE_MODEL'],
+    'set it to Stable Diffusion 1.5: a directory in diffusers layout, a hub id, or s3://bucket/prefix',
+  );
   return {
     baseModel,
     workDirectory: path.resolve(env.text('BRUSHWORK_WORK_DIRECTORY') ?? path.join(os.tmpdir(), 'brushwork')),

@@ -62,6 +62,14 @@ export interface TrainingDefaults {
   instancePrompt: string;
 }
 
+/** Where base models come from by their id. */
+export interface HubConfig {
+  /** An http(s) URL, with a path where a mirror has one. */
+  endpoint: string;
+  /** For models that need an account, or null. Never log it. */
+  token: string | null;
+}
+
 /** What a trainer runs on, in a pod and on the command line. */
 export interface TrainerConfig {
   /** 'auto' takes the GPU where there is one. */
@@ -72,6 +80,7 @@ export interface TrainerConfig {
   cudaVisibleDevices: string | null;
   /** Where downloaded base models are kept. */
   cacheDirectory: string;
+  hub: HubConfig;
 }
 
 /** What a pod needs. */

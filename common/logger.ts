@@ -85,7 +85,12 @@ export function jobLogger(logger: Logger, fields: JobFields): Logger {
  * @param config - what `loadConfig` returned
  */
 export function configSecrets(config: Config): string[] {
-  const secrets = [config.backend.token, config.storage?.secretAccessKey, config.storage?.sessionToken];
+  const secrets = [
+    config.backend.token,
+    config.storage?.secretAccessKey,
+    config.storage?.sessionToken,
+    config.trainer.hub.token,
+  ];
   const { apiKey } = config.temporal.connection;
   if (typeof apiKey === 'string') secrets.push(apiKey);
   if (config.rabbitmq !== null) {

@@ -63,8 +63,8 @@ export interface ObjectStore {
   put(location: ObjectLocation, body: string | Uint8Array, options?: StoreCallOptions): Promise<void>;
   /** Copies inside the store, without the bytes passing through us; replaces the target. Null: there is no source. */
   copy(from: ObjectLocation, to: ObjectLocation, options?: StoreCallOptions): Promise<{ sizeBytes: number } | null>;
-  /** Size of an object, or null when it does not exist. */
-  head(location: ObjectLocation, options?: StoreCallOptions): Promise<{ sizeBytes: number } | null>;
+  /** Size of an object and the tag that changes with its content, where the store gives one; null: it does not exist. */
+  head(location: ObjectLocation, options?: StoreCallOptions): Promise<{ sizeBytes: number; etag?: string } | null>;
   /** All keys that start with `prefix`, sorted by code point. */
   list(bucket: string, prefix: string, options?: StoreCallOptions): Promise<string[]>;
   /** Deletes keys; those that are gone already count as deleted. */

@@ -1,35 +1,75 @@
+import { existsSync } from 'node:fs';
 import { readFile, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { BaseModel } from '../activities/dependencies.ts';
-import { ModelLoadFailedError } from '../common/errors.ts';
-import type { Logger } from '../common/logger.ts';
+import type { HubConfig } from '../common/config.ts';
+import { BrushworkError, ModelLoadFailedError } from '../common/errors.ts';
+import { reasonOf } from '../common/logger.ts';
+import type { ObjectStore } from '../common/object-store.ts';
+import { fetchBucketModel, parseBucketModel } from './bucket-model.ts';
+import { fetchHubModel, parseHubId } from './hub-download.ts';
+import type { ModelDownloadOptions } from './model-download.ts';
 import { fingerprintModel } from './model-fingerprint.ts';
 import { INDEX_FILE, checkModelKind, selectModelFiles } from './model-files.ts';
 
 /** What {@link resolveBaseModel} needs. */
-export interface ResolveBaseModelOptions {
+export interface ResolveBaseModelOptions extends ModelDownloadOptions {
   /** Keeps fetched models and hashes between starts. */
   cacheDirectory: string;
-  logger: Logger;
-  /** Ends downloads and hashing. */
-  signal: AbortSignal;
+  /** Serves models by their id. */
+  hub: HubConfig;
+  /** Serves `s3://` and `gs://`; without one they are refused. */
+  store?: ObjectStore;
 }
 
 /**
- * Finds the base model that a setting names and makes sure that it is one that can be trained.
+ * Finds the base model that a setting names, fetches it where need be, and makes sure that it is one that can be trained.
  *
- * @param source - a directory in diffusers layout
+ * @param source - a directory in diffusers layout, else a hub id (`org/name` or `org/name@revision`), or
+ *   `s3://bucket/prefix` (`gs://` too)
  * @param options - see {@link ResolveBaseModelOptions}
- * @throws ModelLoadFailedError saying what is missing or what was found instead
+ * @throws ModelLoadFailedError saying what is missing, what was found instead, or why it could not be fetched
+ * @throws ChecksumMismatchError when a download is not what the hub announced
+ * @throws AccessDeniedError, StorageUnavailableError as the bucket's store answers
  */
 export async function resolveBaseModel(source: string, options: ResolveBaseModelOptions): Promise<BaseModel> {
-  if (!(await isDirectory(source))) {
+  try {
+    const { directory, name } = await locate(source, options);
+    return await openModel(directory, name, options);
+  } catch (error) {
+    options.signal.throwIfAborted();
+    if (error instanceof BrushworkError) throw error;
     throw new ModelLoadFailedError(
-      `The base model ${JSON.stringify(source)} is not a directory: set BASE_MODEL to one with a Stable Diffusion 1.x model in diffusers layout.`,
+      `The base model ${JSON.stringify(source)} can't be read: ${reasonOf(error)}. Check the disk and the folder's permissions.`,
+      { cause: error },
     );
   }
-  const directory = path.resolve(source);
-  return openModel(directory, localName(directory), options);
+}
+
+async function locate(source: string, options: ResolveBaseModelOptions): Promise<{ directory: string; name: string }> {
+  const bucketModel = parseBucketModel(source);
+  if (bucketModel !== null) {
+    const { store } = options;
+    if (store === undefined) {
+      throw new ModelLoadFailedError(
+        `${source} needs the settings of a store, which are absent here: name a directory.`,
+      );
+    }
+    const directory = await fetchBucketModel(bucketModel, { ...options, store });
+    return { directory, name: path.posix.basename(bucketModel.prefix) || bucketModel.bucket };
+  }
+  if (await isDirectory(source)) {
+    const directory = path.resolve(source);
+    return { directory, name: localName(directory) };
+  }
+  const hubModel = parseHubId(source);
+  if (hubModel !== null && !existsSync(source)) {
+    const directory = await fetchHubModel(hubModel, options);
+    return { directory, name: hubModel.id };
+  }
+  throw new ModelLoadFailedError(
+    `The base model ${JSON.stringify(source)} is not a directory: name one that holds a Stable Diffusion 1.x model in diffusers layout, a hub id like stable-diffusion-v1-5/stable-diffusion-v1-5, or s3://bucket/prefix.`,
+  );
 }
 
 /** Checks a model that lies on this machine and computes its fingerprint. */

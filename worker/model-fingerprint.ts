@@ -1,6 +1,7 @@
-import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
+import { writeAtomically } from './model-download.ts';
 import { hashFile } from './write-stream.ts';
 
 /** What a hash was computed from: as long as none of these changes, the bytes count as the same. */
@@ -43,7 +44,7 @@ export async function fingerprintModel(
     hashes[file] = hashed;
     total.update(`${name}\0${hashed.sha256}\n`);
   }
-  if (JSON.stringify(hashes) !== JSON.stringify(known)) await writeCache(cacheFile, hashes);
+  if (JSON.stringify(hashes) !== JSON.stringify(known)) await writeAtomically(cacheFile, JSON.stringify(hashes));
   return total.digest('hex');
 }
 
@@ -69,13 +70,6 @@ async function readCache(file: string): Promise<HashCache> {
     // Absent or damaged: everything is hashed once more.
     return {};
   }
-}
-
-async function writeCache(file: string, hashes: HashCache): Promise<void> {
-  await mkdir(path.dirname(file), { recursive: true });
-  const temporary = `${file}.${randomUUID()}.part`;
-  await writeFile(temporary, JSON.stringify(hashes));
-  await rename(temporary, file);
 }
 
 function sha256Of(text: string): string {

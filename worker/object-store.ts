@@ -182,12 +182,15 @@ class S3ObjectStore implements ObjectStore {
     });
   }
 
-  async head(location: ObjectLocation, options: StoreCallOptions = {}): Promise<{ sizeBytes: number } | null> {
+  async head(
+    location: ObjectLocation,
+    options: StoreCallOptions = {},
+  ): Promise<{ sizeBytes: number; etag?: string } | null> {
     const { bucket: Bucket, key: Key } = location;
     return this.#call(`looking for ${show(location)}`, options, async (abort) => {
       try {
-        const { ContentLength } = await this.#client.send(new HeadObjectCommand({ Bucket, Key }), abort);
-        return { sizeBytes: ContentLength ?? 0 };
+        const { ContentLength, ETag } = await this.#client.send(new HeadObjectCommand({ Bucket, Key }), abort);
+        return { sizeBytes: ContentLength ?? 0, ...(ETag === undefined ? {} : { etag: ETag }) };
       } catch (error) {
         if (isMissingObject(error)) return null;
         throw error;

@@ -52,7 +52,8 @@ describe('object store on a real S3 server', () => {
     assert.deepEqual(await store.uploadFile(file('source'), at('a/big.bin')), expected);
     assert.deepEqual(await store.downloadFile(at('a/big.bin'), file('target'), { maxBytes: 1e8 }), expected);
     assert.ok(readFileSync(file('target')).equals(bytes));
-    assert.deepEqual(await store.head(at('a/big.bin')), { sizeBytes: bytes.length });
+    assert.equal((await store.head(at('a/big.bin')))?.sizeBytes, bytes.length);
+    assert.match((await store.head(at('a/big.bin')))?.etag ?? '', /./);
   });
 
   it('brings back an empty file', async () => {
@@ -66,7 +67,7 @@ describe('object store on a real S3 server', () => {
     await store.put(at(key), key);
     assert.equal(String(await store.getBytes(at(key), { maxBytes: 1000 })), key);
     assert.deepEqual(await store.list(BUCKET, 'odd/'), [key]);
-    assert.deepEqual(await store.copy(at(key), at('odd/copy')), { sizeBytes: Buffer.byteLength(key) });
+    assert.equal((await store.copy(at(key), at('odd/copy')))?.sizeBytes, Buffer.byteLength(key));
     await store.deleteAll(BUCKET, [key, 'odd/copy']);
     assert.deepEqual(await store.list(BUCKET, 'odd/'), []);
   });

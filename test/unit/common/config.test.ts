@@ -69,6 +69,7 @@ describe('loadConfig', () => {
       resolutionPx: 512,
     });
     assert.equal(config.trainer.device, 'auto');
+    assert.deepEqual(config.trainer.hub, { endpoint: 'https://huggingface.co', token: null });
     assert.equal(config.storage?.endpoint, null);
   });
 
@@ -177,6 +178,9 @@ describe('loadConfig', () => {
         BRUSHWORK_CPU_THREADS: '3',
         BRUSHWORK_WORK_DIRECTORY: '/scratch',
         CUDA_VISIBLE_DEVICES: '1',
+        HF_ENDPOINT: 'https://hub.example.com/mirror',
+        HF_TOKEN: 'hub-token',
+        XDG_CACHE_HOME: '/cache',
         LOG_LEVEL: 'DEBUG',
       };
       const { rabbitmq, storage, pod, trainer, logLevel } = loadConfig({ env });
@@ -185,6 +189,8 @@ describe('loadConfig', () => {
         ['other', 'other.dead', '/srv', 'cuda', 3, 'debug'],
       );
       assert.deepEqual([pod?.workDirectory, trainer.cudaVisibleDevices], ['/scratch', '1']);
+      assert.deepEqual(trainer.hub, { endpoint: 'https://hub.example.com/mirror', token: 'hub-token' });
+      assert.equal(trainer.cacheDirectory, '/cache/brushwork');
     });
 
     it('takes the origin of BACKEND_API_URL, and refuses one with a password', () => {

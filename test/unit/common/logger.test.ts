@@ -61,10 +61,12 @@ describe('configSecrets', () => {
         INTERNAL_API_TOKEN: 'token-secret-of-thirty-two-characters',
         TEMPORAL_API_KEY: 'temporal-secret',
         BASE_MODEL: '/m',
+        HF_TOKEN: 'hub-secret',
       },
     });
     assert.deepEqual(configSecrets(config).sort(), [
       'aws-secret',
+      'hub-secret',
       'rabbit%2Fsecret',
       'rabbit/secret',
       'session-secret',

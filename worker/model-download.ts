@@ -1,0 +1,181 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, readFile, rename, stat, statfs, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ModelLoadFailedError } from '../common/errors.ts';
+import type { Logger } from '../common/logger.ts';
+import { INDEX_FILE, checkModelKind, selectModelFiles } from './model-files.ts';
+import { withFileLock } from './model-lock.ts';
+
+/** Names and lengths of a directory's files, written when all of them are there. */
+const RECORD_FILE = '.complete.json';
+
+const REPORT_INTERVAL_MS = 10_000;
+
+/** How far a download is. */
+export interface ModelProgress {
+  doneBytes: number;
+  totalBytes: number;
+}
+
+/** What downloads of models need. */
+export interface ModelDownloadOptions {
+  logger: Logger;
+  signal: AbortSignal;
+  /** Called often. */
+  onProgress?: (progress: ModelProgress) => void;
+}
+
+/** A model somewhere else. */
+export interface RemoteModel {
+  /** How it is called in errors and in the log. */
+  name: string;
+  /** Length of each file in bytes, by relative path with forward slashes. */
+  sizes: ReadonlyMap<string, number>;
+  /**
+   * Fetches one file, whole and checked, or not at all.
+   *
+   * @param relativePath - one of `sizes`
+   * @param file - where to write it; its folder exists
+   * @param onBytes - called with the length that has arrived so far
+   */
+  fetch: (relativePath: string, file: string, onBytes: (sizeBytes: number) => void) => Promise<void>;
+}
+
+/**
+ * Fetches what training reads of a model into a directory. What is there already is kept, so that an interrupted download
+ * goes on; of several processes that want the same model, one fetches it.
+ *
+ * @param model - what to fetch
+ * @param directory - where to; nothing but this version of this model ever lies there
+ * @param options - see {@link ModelDownloadOptions}
+ * @throws ModelLoadFailedError when the model is of another kind, or the disk too full
+ */
+export async function downloadModel(
+  model: RemoteModel,
+  directory: string,
+  options: ModelDownloadOptions,
+): Promise<void> {
+  const { logger, signal } = options;
+  await mkdir(directory, { recursive: true });
+  const onWait = () => logger.info({ baseModel: model.name }, 'another process is downloading the base model');
+  await withFileLock(`${directory}.lock`, { signal, onWait }, async () => {
+    if (await isComplete(directory)) return;
+    // Other kinds of model lack some of our files: to say which kind it is tells more.
+    if (model.sizes.has(INDEX_FILE)) {
+      const file = path.join(directory, INDEX_FILE);
+      await fetchUnlessThere(model, INDEX_FILE, file, () => undefined);
+      checkModelKind(await readFile(file, 'utf8'), model.name);
+    }
+    const { descriptions, weights } = selectModelFiles([...model.sizes.keys()], model.name);
+    const files = [...descriptions, ...weights];
+    const progress = new ProgressReport(model, files, options);
+    await checkSpace(directory, model, files);
+    logger.info({ baseModel: model.name, totalBytes: progress.totalBytes, directory }, 'downloading the base model');
+    for (const name of files) {
+      signal.throwIfAborted();
+      const file = path.join(directory, name);
+      await mkdir(path.dirname(file), { recursive: true });
+      await fetchUnlessThere(model, name, file, (sizeBytes) => progress.update(name, sizeBytes));
+      progress.update(name, sizeIn(model, name));
+    }
+    await writeRecord(directory, model, files);
+    logger.info({ baseModel: model.name, directory }, 'base model downloaded');
+  });
+}
+
+async function fetchUnlessThere(
+  model: RemoteModel,
+  name: string,
+  file: string,
+  onBytes: (sizeBytes: number) => void,
+): Promise<void> {
+  // A file gets its name only when it is whole and checked.
+  if ((await sizeOf(file)) !== sizeIn(model, name)) await model.fetch(name, file, onBytes);
+}
+
+/**
+ * Tells whether a download of a model was finished and all of it is still there.
+ *
+ * @param directory - of the model
+ */
+export async function isComplete(directory: string): Promise<boolean> {
+  let sizes: Record<string, number>;
+  try {
+    sizes = JSON.parse(await readFile(path.join(directory, RECORD_FILE), 'utf8')) as Record<string, number>;
+  } catch {
+    return false;
+  }
+  for (const [name, sizeBytes] of Object.entries(sizes)) {
+    if ((await sizeOf(path.join(directory, name))) !== sizeBytes) return false;
+  }
+  return true;
+}
+
+async function writeRecord(directory: string, model: RemoteModel, files: readonly string[]): Promise<void> {
+  const sizes = Object.fromEntries(files.map((name) => [name, sizeIn(model, name)]));
+  await writeAtomically(path.join(directory, RECORD_FILE), JSON.stringify(sizes));
+}
+
+/** Writes a small file so that nobody sees half of it. */
+export async function writeAtomically(file: string, text: string): Promise<void> {
+  await mkdir(path.dirname(file), { recursive: true });
+  const temporary = `${file}.${randomUUID()}.part`;
+  await writeFile(temporary, text);
+  await rename(temporary, file);
+}
+
+async function checkSpace(directory: string, model: RemoteModel, files: readonly string[]): Promise<void> {
+  let missingBytes = 0;
+  for (const name of files) {
+    const file = path.join(directory, name);
+    const presentBytes = (await sizeOf(file)) ?? (await sizeOf(`${file}.part`)) ?? 0;
+    missingBytes += Math.max(0, sizeIn(model, name) - presentBytes);
+  }
+  const { bavail, bsize } = await statfs(directory);
+  if (bavail * bsize >= missingBytes) return;
+  throw new ModelLoadFailedError(
+    `The base model ${model.name} needs ${mebibytes(missingBytes)} more in ${directory}, but only ${mebibytes(bavail * bsize)} are free: make room, or set XDG_CACHE_HOME to a bigger disk.`,
+  );
+}
+
+const mebibytes = (bytes: number) => `${Math.ceil(bytes / 2 ** 20)} MiB`;
+
+function sizeIn({ sizes }: RemoteModel, name: string): number {
+  return sizes.get(name) ?? 0;
+}
+
+async function sizeOf(file: string): Promise<number | null> {
+  return stat(file).then(
+    ({ size }) => size,
+    () => null,
+  );
+}
+
+/** Adds up the files and says now and then how far they are. */
+class ProgressReport {
+  readonly totalBytes: number;
+  readonly #model: RemoteModel;
+  readonly #options: ModelDownloadOptions;
+  readonly #done = new Map<string, number>();
+  #lastLogMs = performance.now();
+
+  constructor(model: RemoteModel, files: readonly string[], options: ModelDownloadOptions) {
+    this.#model = model;
+    this.#options = options;
+    this.totalBytes = files.reduce((sum, name) => sum + sizeIn(model, name), 0);
+  }
+
+  update(name: string, sizeBytes: number): void {
+    this.#done.set(name, sizeBytes);
+    const { totalBytes } = this;
+    const doneBytes = [...this.#done.values()].reduce((sum, size) => sum + size, 0);
+    this.#options.onProgress?.({ doneBytes, totalBytes });
+    if (performance.now() - this.#lastLogMs < REPORT_INTERVAL_MS) return;
+    this.#lastLogMs = performance.now();
+    const percent = Math.floor((100 * doneBytes) / totalBytes);
+    this.#options.logger.info(
+      { baseModel: this.#model.name, file: name, doneBytes, totalBytes, percent },
+      'base model on its way',
+    );
+  }
+}

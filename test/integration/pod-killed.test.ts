@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { TestService } from './support/service.ts';
-import type { LogLine } from './support/worker-process.ts';
+import type { LogLine, WorkerProcess } from './support/worker-process.ts';
 
 const EPOCHS = 30;
 /** From the kill to the first new step elsewhere. */
@@ -16,10 +16,11 @@ const isFirstStep = (line: LogLine) => line.msg === 'first step of a chunk';
 describe('a pod killed in the middle of a chunk', function () {
   this.timeout(240_000);
   let service: TestService;
+  let control: WorkerProcess;
 
   before(async () => {
     service = await TestService.start();
-    await service.startWorker(['bridge', 'control']);
+    control = await service.startWorker(['bridge', 'control']);
   });
   after(() => service.stop());
 
@@ -67,5 +68,18 @@ describe('a pod killed in the middle of a chunk', function () {
     assert.ok(resumed.atMs - askedAtMs < QUICK_TAKEOVER_LIMIT_MS, `took ${resumed.atMs - askedAtMs} ms`);
     const result = await service.resultOf(job);
     assert.deepEqual([result.epochs, result.podLosses], [EPOCHS, 1]);
+    await next.stop();
+  });
+
+  it('does not mind a control worker that is killed meanwhile', async () => {
+    const job = service.job(EPOCHS);
+    await service.startWorker(['pod']);
+    await service.publish(job);
+    await service.waitForStatus(job, ({ lastCheckpoint }) => lastCheckpoint?.epoch === 10, 'first checkpoint');
+    await control.kill();
+    control = await service.startWorker(['bridge', 'control']);
+    const result = await service.resultOf(job);
+    assert.deepEqual([result.epochs, result.podLosses], [EPOCHS, 0]);
+    assert.equal(service.finalNotices(job).length, 1);
   });
 });

@@ -40,14 +40,35 @@ describe('a job from the message to the weights', function () {
     assert.ok(published['peft/adapter_config.json']);
   });
 
+  it('trains the next style on the same pod, undisturbed by the job before', async () => {
+    const job = service.job(EPOCHS);
+    await service.publish(job);
+    await service.backend.waitFor(
+      ({ kind, body }) => kind === 'complete' && body?.['style_id'] === job.styleId,
+      60_000,
+    );
+    await service.resultOf(job);
+    const { events } = await service.handleOf(job).fetchHistory();
+    const failed = (events ?? []).filter(
+      (event) => event.activityTaskFailedEventAttributes ?? event.activityTaskTimedOutEventAttributes,
+    );
+    assert.deepEqual(failed, []);
+    const [first, second] = [await service.weightsOf({ ...job, styleId: 1 }), await service.weightsOf(job)];
+    assert.deepEqual(Object.keys(second), Object.keys(first));
+    for (const [name, bytes] of Object.entries(second)) assert.ok(first[name]?.equals(bytes), `${name} differs`);
+  });
+
   it('leaves the final checkpoint and nothing else behind', async () => {
-    const keys = [...(await service.keys('checkpoints/')), ...(await service.keys('staging/'))];
+    const keys = [...(await service.keys('checkpoints/style_1/')), ...(await service.keys('staging/'))];
     assert.equal(keys.length, 2, keys.join());
     assert.ok(keys.every((key) => key.includes(`epoch-0000${EPOCHS}`)));
   });
 
   it('told the backend of its progress', () => {
-    const bodies = service.backend.requests.filter(({ kind }) => kind === 'progress').map(({ body }) => body);
+    const progress = service.backend.requests.filter(
+      ({ kind, body }) => kind === 'progress' && body?.['style_id'] === 1,
+    );
+    const bodies = progress.map(({ body }) => body);
     assert.ok(bodies.length >= 3);
     const last = bodies.at(-1)?.['progress'] as { current_epoch: number; total_epochs: number };
     assert.deepEqual([last.current_epoch, last.total_epochs], [EPOCHS, EPOCHS]);

@@ -1,0 +1,252 @@
+import assert from 'node:assert/strict';
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { pino } from 'pino';
+import { CancelledError, ChecksumMismatchError, ModelLoadFailedError } from '../../../common/errors.ts';
+import { resolveBaseModel } from '../../../worker/base-model.ts';
+import type { ResolveBaseModelOptions } from '../../../worker/base-model.ts';
+import { HubServer } from '../../support/hub-server.ts';
+import { NEEDED_FILES, STABLE_DIFFUSION_INDEX, modelFiles, writeFiles } from '../../support/model-layout.ts';
+import { MemoryStore } from '../activities/support/memory-store.ts';
+
+describe('resolveBaseModel', () => {
+  let directory: string;
+  let model: string;
+
+  beforeEach(() => {
+    directory = mkdtempSync(path.join(tmpdir(), 'brushwork-model-'));
+    model = path.join(directory, 'my-model');
+    writeFiles(model, modelFiles());
+  });
+
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  const resolve = (source: string, changes: Partial<ResolveBaseModelOptions> = {}) =>
+    resolveBaseModel(source, {
+      cacheDirectory: path.join(directory, 'cache'),
+      hub: { endpoint: 'http://127.0.0.1:1', token: null },
+      logger: pino({ level: 'silent' }),
+      signal: new AbortController().signal,
+      ...changes,
+    });
+
+  const putIndex = (changes: object, dropped?: string) => {
+    const index: Record<string, unknown> = { ...STABLE_DIFFUSION_INDEX, ...changes };
+    if (dropped !== undefined) delete index[dropped];
+    writeFileSync(path.join(model, 'model_index.json'), JSON.stringify(index));
+  };
+
+  describe('of a directory', () => {
+    it('names it by its folder', async () => {
+      const found = await resolve(model);
+      assert.deepEqual([found.directory, found.name], [model, 'my-model']);
+      assert.match(found.fingerprint, /^[0-9a-f]{64}$/);
+    });
+
+    it("names one in a cache of the hub's tools by its id", async () => {
+      const snapshot = path.join(directory, 'hub/models--artist--my-model/snapshots/0123abcd');
+      mkdirSync(path.dirname(snapshot), { recursive: true });
+      symlinkSync(model, snapshot);
+      assert.equal((await resolve(snapshot)).name, 'artist/my-model');
+    });
+
+    it('gives a copy elsewhere the same fingerprint, whatever else lies there', async () => {
+      const copy = path.join(directory, 'copy');
+      for (const file of NEEDED_FILES) cpSync(path.join(model, file), path.join(copy, file));
+      assert.equal((await resolve(copy)).fingerprint, (await resolve(model)).fingerprint);
+    });
+
+    for (const file of NEEDED_FILES.filter((name) => name !== 'model_index.json')) {
+      it(`gives another fingerprint when ${file} changes`, async () => {
+        const { fingerprint } = await resolve(model);
+        appendFileSync(path.join(model, file), ' ');
+        assert.notEqual((await resolve(model)).fingerprint, fingerprint);
+      });
+    }
+
+    it('notices a file of the same length and time', async () => {
+      const file = path.join(model, 'unet/diffusion_pytorch_model.safetensors');
+      const time = new Date('2026-01-01T00:00:00Z');
+      utimesSync(file, time, time);
+      const { fingerprint } = await resolve(model);
+      writeFileSync(file, Buffer.alloc(400_000, 'other'));
+      utimesSync(file, time, time);
+      assert.notEqual((await resolve(model)).fingerprint, fingerprint);
+    });
+
+    it('takes hashes from the cache, and lives without one', async () => {
+      const { fingerprint } = await resolve(model);
+      const hashes = path.join(directory, 'cache/model-hashes');
+      const [name = ''] = readdirSync(hashes);
+      const cached = readFileSync(path.join(hashes, name), 'utf8');
+      writeFileSync(
+        path.join(hashes, name),
+        cached.replaceAll(/"sha256":"[0-9a-f]{64}"/g, '"sha256":"from the cache"'),
+      );
+      assert.notEqual((await resolve(model)).fingerprint, fingerprint);
+      writeFileSync(path.join(hashes, name), cached.slice(0, 100));
+      assert.equal((await resolve(model)).fingerprint, fingerprint);
+    });
+
+    it("ends with the signal's reason", async () => {
+      const reason = new CancelledError('called off');
+      await assert.rejects(resolve(model, { signal: AbortSignal.abort(reason) }), reason);
+    });
+  });
+
+  describe('refuses', () => {
+    const refuses = async (words: RegExp, source = model) => {
+      await assert.rejects(resolve(source), (error) => {
+        assert.ok(error instanceof ModelLoadFailedError);
+        assert.match(error.message, words);
+        assert.ok(!error.message.includes('\n'));
+        return true;
+      });
+    };
+
+    it('other kinds of model, naming what was found', async () => {
+      putIndex({
+        _class_name: 'StableDiffusionXLPipeline',
+        text_encoder_2: ['transformers', 'CLIPTextModelWithProjection'],
+      });
+      await refuses(/is a StableDiffusionXLPipeline \(it has a text_encoder_2\)\. .*Stable Diffusion 1\.x/);
+      putIndex({ _class_name: 'FluxPipeline', transformer: ['diffusers', 'FluxTransformer2DModel'] }, 'unet');
+      await refuses(/is a FluxPipeline \(no unet, it has a transformer\)/);
+      putIndex({ vae: ['diffusers', 'AutoencoderTiny'] });
+      await refuses(/is a StableDiffusionPipeline \(vae is a AutoencoderTiny\)/);
+      putIndex({ unet: [null, null] });
+      await refuses(/no unet/);
+    });
+
+    it('one whose index is no JSON object', async () => {
+      for (const text of ['{', '[]', 'null']) {
+        writeFileSync(path.join(model, 'model_index.json'), text);
+        await refuses(/model_index\.json .* not (valid JSON|a JSON object)/);
+      }
+    });
+
+    it('one that is incomplete, naming all that is missing', async () => {
+      rmSync(path.join(model, 'unet/config.json'));
+      rmSync(path.join(model, 'tokenizer'), { recursive: true });
+      rmSync(path.join(model, 'vae/diffusion_pytorch_model.fp16.safetensors'));
+      await refuses(
+        /lacks unet\/config\.json, vae\/diffusion_pytorch_model\.safetensors, tokenizer\/vocab\.json, tokenizer\/merges\.txt/,
+      );
+    });
+
+    it('one that has .bin weights only', async () => {
+      rmSync(path.join(model, 'unet/diffusion_pytorch_model.safetensors'));
+      rmSync(path.join(model, 'unet/diffusion_pytorch_model.fp16.safetensors'));
+      await refuses(/\.bin weights, which are not read/);
+    });
+
+    it('a folder with a single-file checkpoint', async () => {
+      writeFiles(path.join(directory, 'single'), { 'model.ckpt': Buffer.from('x') });
+      await refuses(/single file \(model\.ckpt\)/, path.join(directory, 'single'));
+    });
+
+    it('what is neither directory, nor id, nor bucket', async () => {
+      for (const source of [path.join(directory, 'none'), 'name', 'https://example.com/x', '', '../x/y']) {
+        await refuses(/is not a directory: name one .* a hub id .* s3:\/\/bucket\/prefix/, source);
+      }
+    });
+
+    it('a bucket where no store is configured', async () => {
+      await refuses(/needs the settings of a store/, 's3://bucket/model');
+    });
+  });
+
+  describe('of a hub', () => {
+    let hub: HubServer;
+
+    beforeEach(async () => (hub = await HubServer.start(modelFiles())));
+    afterEach(() => hub.stop());
+
+    it('fetches it and gives it the fingerprint that a local copy has', async () => {
+      const found = await resolve('artist/model@main', { hub: { endpoint: hub.endpoint, token: null } });
+      assert.equal(found.name, 'artist/model');
+      assert.equal(found.fingerprint, (await resolve(model)).fingerprint);
+    });
+
+    it('prefers a directory of that name', async () => {
+      const before = process.cwd();
+      writeFiles(path.join(directory, 'artist/model'), modelFiles());
+      try {
+        process.chdir(directory);
+        const found = await resolve('artist/model', { hub: { endpoint: hub.endpoint, token: null } });
+        assert.equal(found.name, 'model');
+      } finally {
+        process.chdir(before);
+      }
+      assert.deepEqual(hub.requests, []);
+    });
+
+    it('hands on a wrong hash', async () => {
+      hub.wrong.set('vae/config.json', 9);
+      const options = { hub: { endpoint: hub.endpoint, token: null } };
+      await assert.rejects(resolve('artist/model', options), ChecksumMismatchError);
+    });
+  });
+
+  describe('of a bucket', () => {
+    let store: MemoryStore;
+    let downloads: string[];
+
+    beforeEach(() => {
+      store = new MemoryStore();
+      downloads = [];
+      const download = store.downloadFile.bind(store);
+      store.downloadFile = (location, ...rest) => {
+        downloads.push(location.key);
+        return download(location, ...rest);
+      };
+      for (const [name, bytes] of Object.entries(modelFiles())) store.objects.set(`models/sd/${name}`, bytes);
+    });
+
+    it('fetches what training reads, once', async () => {
+      const found = await resolve('s3://bucket/models/sd', { store });
+      assert.equal(found.name, 'sd');
+      assert.equal(found.fingerprint, (await resolve(model)).fingerprint);
+      assert.deepEqual(
+        downloads.sort(),
+        NEEDED_FILES.map((name) => `models/sd/${name}`),
+      );
+      assert.equal((await resolve('gs://bucket/models/sd/', { store })).directory, found.directory);
+      assert.equal(downloads.length, NEEDED_FILES.length);
+    });
+
+    it('fetches it again when it has changed', async () => {
+      const first = await resolve('s3://bucket/models/sd', { store });
+      store.objects.set('models/sd/unet/config.json', Buffer.from('{"in_channels": 4, "changed": true}'));
+      const second = await resolve('s3://bucket/models/sd', { store });
+      assert.notEqual(second.directory, first.directory);
+      assert.notEqual(second.fingerprint, first.fingerprint);
+    });
+
+    it('refuses other kinds of model before it fetches any weights', async () => {
+      const index = { _class_name: 'StableDiffusion3Pipeline', transformer: ['diffusers', 'SD3Transformer2DModel'] };
+      store.objects.set('models/sd/model_index.json', Buffer.from(JSON.stringify(index)));
+      await assert.rejects(resolve('s3://bucket/models/sd', { store }), /is a StableDiffusion3Pipeline/);
+      assert.deepEqual(downloads, []);
+    });
+
+    it('says that there is nothing', async () => {
+      await assert.rejects(
+        resolve('s3://bucket/none', { store }),
+        /The base model s3:\/\/bucket\/none\/ lacks model_index/,
+      );
+    });
+  });
+});

@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import path from 'node:path';
+import { UsageError, integerOption, parseOptions, requireOption } from '../../../cli/command.ts';
+import { makeBaseModelCommand } from '../../../cli/make-base-model.ts';
+import { trainCommand } from '../../../cli/train.ts';
+import { workerCommand } from '../../../cli/worker.ts';
+import { ROLES } from '../../../common/config-types.ts';
+import { TRAINING_CONFIG_KEYS } from '../../../common/training-config.ts';
+
+const CLI = path.join(import.meta.dirname, '../../../cli/main.ts');
+
+function brushwork(...args: string[]): { status: number | null; stdout: string; stderr: string } {
+  return spawnSync(process.execPath, [CLI, ...args], { encoding: 'utf8' });
+}
+
+describe('cli/command', () => {
+  it('reads options', () => {
+    const options = { model: { type: 'string' }, resume: { type: 'boolean', default: false } } as const;
+    assert.deepEqual({ ...parseOptions(['--model', 'a'], options) }, { model: 'a', resume: false });
+    assert.deepEqual({ ...parseOptions(['--model=b', '--resume'], options) }, { model: 'b', resume: true });
+  });
+
+  for (const [what, args] of [
+    ['an unknown option', ['--modle', 'a']],
+    ['an option without its value', ['--model']],
+    ['a word that belongs to no option', ['a']],
+  ] as const) {
+    it(`refuses ${what}`, () => {
+      assert.throws(() => parseOptions([...args], { model: { type: 'string' } }), UsageError);
+    });
+  }
+
+  it('names an option that is missing or empty', () => {
+    assert.equal(requireOption('--model', 'a'), 'a');
+    for (const value of [undefined, ''])
+      assert.throws(() => requireOption('--model', value), /^Error: --model is missing/);
+  });
+
+  it('reads whole numbers in their range only', () => {
+    assert.equal(integerOption('--seed', '7', 0, 10), 7);
+    for (const text of ['', '-1', '11', '1.5', '1e3', 'x', ' 7']) {
+      assert.throws(() => integerOption('--seed', text, 0, 10), /--seed must be a whole number from 0 to 10/);
+    }
+  });
+});
+
+describe('the brushwork command', function () {
+  this.timeout(30_000);
+
+  for (const [name, command, args, complaint] of [
+    ['train without --images', trainCommand, ['--model', 'a', '--output', 'b'], /--images is missing/],
+    [
+      'train with threads that are none',
+      trainCommand,
+      [...'--model a --images b --output c --threads two'.split(' ')],
+      /--threads/,
+    ],
+    ['worker with an unknown role', workerCommand, ['--role', 'pod,boss'], /not "boss"/],
+    [
+      'make-base-model with an unknown preset',
+      makeBaseModelCommand,
+      ['--preset', 'big', '--output', 'a'],
+      /tiny or small/,
+    ],
+    ['make-base-model without --output', makeBaseModelCommand, ['--preset', 'tiny'], /--output is missing/],
+  ] as const) {
+    it(`refuses ${name}`, async () => {
+      await assert.rejects(
+        command.run([...args]),
+        (error) => error instanceof UsageError && complaint.test(error.message),
+      );
+    });
+  }
+
+  it('documents each option of each command', () => {
+    for (const option of ['--model', '--images', '--output', '--config', '--caption', '--threads', '--resume']) {
+      assert.ok(trainCommand.help.includes(`\n  ${option} `), option);
+    }
+    for (const key of Object.keys(TRAINING_CONFIG_KEYS)) assert.ok(trainCommand.help.includes(key), key);
+    for (const role of ROLES) assert.ok(workerCommand.help.includes(`\n             ${role} `), role);
+    for (const option of ['--preset', '--output', '--seed']) {
+      assert.ok(makeBaseModelCommand.help.includes(`\n  ${option} `), option);
+    }
+  });
+
+  it('shows its help, and that of a command, on standard output', () => {
+    const own = brushwork('--help');
+    assert.equal(own.status, 0);
+    for (const [name, { summary }] of Object.entries({ train: trainCommand, worker: workerCommand })) {
+      assert.ok(own.stdout.includes(name) && own.stdout.includes(summary), name);
+    }
+    const train = brushwork('train', '--model', 'a', '--help');
+    assert.deepEqual([train.status, train.stdout, train.stderr], [0, trainCommand.help, '']);
+  });
+
+  it('exits with 2 and one line when it is called wrongly', () => {
+    for (const args of [['paint'], ['constructor'], ['train', '--what']]) {
+      const { status, stdout, stderr } = brushwork(...args);
+      assert.equal(status, 2, args.join(' '));
+      assert.equal(stdout, '');
+      assert.match(stderr, /^[^\n]+ See: brushwork --help\n$/);
+    }
+  });
+
+  it('exits with 2 and its help when it is called without a command', () => {
+    const { status, stdout } = brushwork();
+    assert.equal(status, 2);
+    assert.match(stdout, /^Usage: brushwork <command>/);
+  });
+});

@@ -73,6 +73,10 @@ export class WorkerProcess {
     return this.#child.exitCode;
   }
 
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
   get isRunning(): boolean {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }

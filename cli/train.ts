@@ -72,6 +72,7 @@ export const trainCommand: Command = {
     const trainer = new TrainerProcess({
       device: service.trainer.device,
       threadCount: threads ?? service.trainer.cpuThreads,
+      cudaVisibleDevices: service.trainer.cudaVisibleDevices,
       logger,
     });
     try {

@@ -60,6 +60,7 @@ export const workerCommand: Command = {
         trainer: new TrainerProcess({
           device: config.trainer.device,
           threadCount: config.trainer.cpuThreads,
+          cudaVisibleDevices: config.trainer.cudaVisibleDevices,
           logger: podLogger,
         }),
         resolveBaseModel: async () => {

@@ -5,6 +5,8 @@ import type { SampleRequest, StepReport, TrainerJob, TrainerPosition, TrainerRun
 export interface TrainerProcessArguments {
   device: TrainerDevice;
   threadCount: number;
+  /** What the CUDA runtime may see, as in the variable of that name; null: what the environment says. */
+  cudaVisibleDevices: string | null;
 }
 
 /** 'auto' takes the GPU where there is one. */

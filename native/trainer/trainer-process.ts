@@ -16,6 +16,8 @@ export interface TrainerProcessOptions {
   device: TrainerDevice;
   /** CPU threads for the mathematics, see `defaultThreadCount`. */
   threadCount: number;
+  /** The GPUs that it may see, as in `CUDA_VISIBLE_DEVICES`; default: what the environment says. */
+  cudaVisibleDevices?: string | null;
   /** Receives what the process prints, line by line. */
   logger: TrainerLogger;
   /** Module that calls `serveTrainer`; default: the one that loads the native addon. */
@@ -124,8 +126,8 @@ export class TrainerProcess implements Trainer {
 
   #start(): TrainerChild {
     if (this.#child === null || this.#child.failure !== null) {
-      const { device, threadCount, logger, entryFile } = this.#options;
-      this.#child = new TrainerChild(entryFile ?? ENTRY_FILE, { device, threadCount }, logger);
+      const { device, threadCount, cudaVisibleDevices = null, logger, entryFile = ENTRY_FILE } = this.#options;
+      this.#child = new TrainerChild(entryFile, { device, threadCount, cudaVisibleDevices }, logger);
       this.#held = null;
     }
     return this.#child;

@@ -92,8 +92,13 @@ class FakeTrainer implements NativeTrainer {
   }
 }
 
-serveTrainer(async (): Promise<NativeAddon> => ({
+serveTrainer(async ({ cudaVisibleDevices }): Promise<NativeAddon> => ({
   Trainer: FakeTrainer,
   writeRandomBaseModel: async () => undefined,
-  runtimeInfo: () => ({ torch: 'fake', cuda: null, gpuName: null, gpuMemoryMiB: null }),
+  runtimeInfo: () => ({
+    torch: 'fake',
+    cuda: null,
+    gpuName: cudaVisibleDevices === null ? null : `GPU ${cudaVisibleDevices}`,
+    gpuMemoryMiB: null,
+  }),
 }));

@@ -77,6 +77,17 @@ describe('trainer process', () => {
     });
   });
 
+  it('tells the process which GPU it may see', async () => {
+    const logger = pino({ level: 'silent' });
+    const entryFile = join(import.meta.dirname, 'fake-trainer-main.ts');
+    const other = new TrainerProcess({ device: 'auto', threadCount: 2, cudaVisibleDevices: '1', logger, entryFile });
+    try {
+      assert.equal((await other.runtime()).gpuName, 'GPU 1');
+    } finally {
+      await other.kill();
+    }
+  });
+
   it('reports every step in order, also of very fast ones', async () => {
     await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
     const reports: StepReport[] = [];

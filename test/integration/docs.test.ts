@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { tctlPath } from '../../scripts/setup/tctl.mjs';
+import { temporalPath } from '../../scripts/setup/temporal.mjs';
+import { writePictures } from './support/pictures.ts';
+
+const ROOT = path.join(import.meta.dirname, '../..');
+const CLI = path.join(ROOT, 'cli/main.ts');
+const MARK = '<!-- run by test/integration/docs.test.ts -->';
+const DOCUMENTS = ['README.md', 'docs/architecture.md', 'docs/errors.md', 'docs/operations.md', 'docs/training.md'];
+
+const execute = promisify(execFile);
+const read = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
+
+/** Commands of the blocks that are marked to be run. */
+function markedBlocks(document: string): string[] {
+  return read(document)
+    .split(MARK)
+    .slice(1)
+    .map((rest) => /^\s*```sh\n(.*?)^```/ms.exec(rest)?.[1] ?? assert.fail(`${document}: no block follows the mark`));
+}
+
+describe('commands in the docs', function () {
+  this.timeout(180_000);
+  let directory: string;
+
+  before(async () => {
+    directory = mkdtempSync(path.join(tmpdir(), 'brushwork-docs-'));
+    await writePictures(path.join(directory, 'pictures'));
+  });
+  after(() => rmSync(directory, { recursive: true, force: true }));
+
+  it('of README.md train a style as they say', async () => {
+    const blocks = DOCUMENTS.flatMap((document) => markedBlocks(document));
+    assert.ok(blocks.length > 0);
+    for (const block of blocks) {
+      // The command that the npm script runs, with the Node that runs this test, and in a folder of its own.
+      const script = block.replaceAll('npm run brushwork --', '"$NODE" "$CLI"');
+      assert.notEqual(script, block);
+      const env = { ...process.env, NODE: process.execPath, CLI, XDG_CACHE_HOME: path.join(directory, 'cache') };
+      await execute('bash', ['-euc', script], { cwd: directory, env });
+    }
+    const made = readdirSync(path.join(directory, 'style')).sort();
+    assert.deepEqual(made, ['kohya.safetensors', 'lora_weights.safetensors', 'loss.png', 'peft', 'steps.jsonl']);
+    for (const name of made) assert.ok(read('README.md').includes(`\`${name}${name === 'peft' ? '/' : ''}\``), name);
+    assert.equal(readFileSync(path.join(directory, 'style/steps.jsonl'), 'utf8').trimEnd().split('\n').length, 3 * 10);
+  });
+
+  it('of operations.md use options that temporal and tctl have', async () => {
+    const lines = [...read('docs/operations.md').matchAll(/^(temporal|tctl) (workflow \w+) (.*)$/gm)];
+    assert.ok(lines.length > 10);
+    const programs: Record<string, string> = { temporal: temporalPath(), tctl: tctlPath() };
+    const helpTexts = new Map<string, string>();
+    for (const [, program = '', verb = '', rest = ''] of lines) {
+      const command = programs[program] ?? assert.fail(program);
+      assert.ok(existsSync(command), `${command} was not set up`);
+      const name = `${program} ${verb}`;
+      const help = helpTexts.get(name) ?? (await execute(command, [...verb.split(' '), '--help'])).stdout;
+      helpTexts.set(name, help);
+      // Quoted texts hold no options.
+      for (const [option = ''] of rest.replace(/"[^"]*"|'[^']*'/g, '').matchAll(/(?<=^|\s)--?\w+/g)) {
+        // tctl takes one dash for two.
+        const spelling = option.replace(/^-+/, program === 'tctl' || option.startsWith('--') ? '--?' : '-');
+        assert.match(help, new RegExp(`(^|[\\s,])${spelling}\\b`), `${name} has no ${option}`);
+      }
+    }
+  });
+});

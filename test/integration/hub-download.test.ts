@@ -1,15 +1,21 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, readdir, rm, truncate, utimes, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, readdir, rm, truncate, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import { pino } from 'pino';
+import sharp from 'sharp';
 import { ChecksumMismatchError, ModelLoadFailedError } from '../../common/errors.ts';
+import { loadAddon } from '../../native/index.ts';
+import { writeRandomBaseModel } from '../../native/trainer/random-base-model.ts';
 import { fetchHubModel } from '../../worker/hub-download.ts';
 import type { FetchHubModelOptions } from '../../worker/hub-download.ts';
 import { HubServer } from '../support/hub-server.ts';
 import { NEEDED_FILES, STABLE_DIFFUSION_INDEX, modelFiles } from '../support/model-layout.ts';
 
 const UNET = 'unet/diffusion_pytorch_model.safetensors';
+const CLI = path.join(import.meta.dirname, '../../cli/main.ts');
 const MODEL = { id: 'artist/model', revision: 'main' };
 
 describe('download from a hub', function () {
@@ -197,6 +203,31 @@ describe('download from a hub', function () {
     assert.ok((await readFile(path.join(directory, UNET))).equals(hub.files[UNET]!));
     assert.equal(hub.requestsFor('vae/diffusion_pytorch_model.fp16.safetensors').length, 1);
   });
+
+  it('lets brushwork train take a model by its id', async () => {
+    const model = path.join(cacheDirectory, 'tiny');
+    await writeRandomBaseModel(loadAddon(), model, 'tiny', 1);
+    hub.files = Object.fromEntries(
+      await Promise.all(
+        (await filesIn(model)).map(async (name) => [name, await readFile(path.join(model, name))] as const),
+      ),
+    );
+    const images = path.join(cacheDirectory, 'images');
+    await mkdir(images);
+    const picture = sharp({ create: { width: 64, height: 64, channels: 3, background: '#a04010' } });
+    await writeFile(path.join(images, 'a.png'), await picture.png().toBuffer());
+    const config = path.join(cacheDirectory, 'recipe.json');
+    await writeFile(config, JSON.stringify({ epochs: 1, rank: 2, resolution: 64 }));
+    const output = path.join(cacheDirectory, 'output');
+    const options = ['--model', 'artist/model', '--images', images, '--output', output, '--config', config];
+    const { stdout } = await promisify(execFile)(process.execPath, [CLI, 'train', ...options], {
+      cwd: cacheDirectory,
+      env: { ...process.env, HF_ENDPOINT: hub.endpoint, XDG_CACHE_HOME: path.join(cacheDirectory, 'user') },
+    });
+    assert.match(stdout, /downloading the base model: 100 % of \d+ MiB\n/);
+    const adapter = await readFile(path.join(output, 'peft/adapter_config.json'), 'utf8');
+    assert.equal((JSON.parse(adapter) as Record<string, unknown>)['base_model_name_or_path'], 'artist/model');
+  }).timeout(60_000);
 
   it('lets one of two processes fetch, and the other wait', async () => {
     const [first, second] = await Promise.all([fetchModel(), fetchModel()]);

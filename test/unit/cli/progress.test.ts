@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { ProgressDisplay, barText, durationText, progressText } from '../../../cli/progress.ts';
+import { ProgressDisplay, barText, downloadDisplay, durationText, progressText } from '../../../cli/progress.ts';
 import type { Progress, ProgressOutput } from '../../../cli/progress.ts';
 
 const HALF: Progress = { epoch: 5, totalEpochs: 10, loss: 0.123456, stepsPerSecond: 2.345, remainingSeconds: 42 };
@@ -76,5 +76,18 @@ describe('cli/progress', () => {
     display.update(HALF);
     display.update(END);
     assert.equal(texts[1], `${progressText(END)}\n`);
+  });
+
+  it('tells how far a download is: each tenth on its own line, each hundredth in one line of a terminal', () => {
+    const shown = (isTTY: boolean) => {
+      const texts: string[] = [];
+      const show = downloadDisplay({ isTTY, write: (text) => texts.push(text) });
+      for (let doneBytes = 0; doneBytes <= 2 ** 30; doneBytes += 2 ** 20) show({ doneBytes, totalBytes: 2 ** 30 });
+      return texts;
+    };
+    assert.equal(shown(false).length, 11);
+    assert.equal(shown(false)[3], 'downloading the base model: 30 % of 1024 MiB\n');
+    assert.equal(shown(true).length, 101);
+    assert.equal(shown(true).filter((text) => text.includes('\n')).length, 1);
   });
 });

@@ -14,7 +14,13 @@ import {
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { pino } from 'pino';
-import { CancelledError, ChecksumMismatchError, ModelLoadFailedError } from '../../../common/errors.ts';
+import {
+  AccessDeniedError,
+  CancelledError,
+  ChecksumMismatchError,
+  ModelLoadFailedError,
+  StorageUnavailableError,
+} from '../../../common/errors.ts';
 import { resolveBaseModel } from '../../../worker/base-model.ts';
 import type { ResolveBaseModelOptions } from '../../../worker/base-model.ts';
 import { HubServer } from '../../support/hub-server.ts';
@@ -240,6 +246,20 @@ describe('resolveBaseModel', () => {
       store.objects.set('models/sd/model_index.json', Buffer.from(JSON.stringify(index)));
       await assert.rejects(resolve('s3://bucket/models/sd', { store }), /is a StableDiffusion3Pipeline/);
       assert.deepEqual(downloads, []);
+    });
+
+    it('tries again when the store breaks off', async () => {
+      const download = store.downloadFile.bind(store);
+      let failures = 1;
+      store.downloadFile = (...call) =>
+        failures-- > 0 ? Promise.reject(new StorageUnavailableError('The connection broke off.')) : download(...call);
+      await resolve('s3://bucket/models/sd', { store });
+      assert.equal(downloads.length, NEEDED_FILES.length);
+    });
+
+    it('hands on that access is denied', async () => {
+      store.denied.add('models/sd/unet/config.json');
+      await assert.rejects(resolve('s3://bucket/models/sd', { store }), AccessDeniedError);
     });
 
     it('says that there is nothing', async () => {

@@ -241,6 +241,14 @@ describe('resolveBaseModel', () => {
       assert.notEqual(second.fingerprint, first.fingerprint);
     });
 
+    it('fetches it again when the store says that bytes of the same length are others', async () => {
+      let etag = 'first';
+      store.head = ({ key }) => Promise.resolve({ sizeBytes: store.objects.get(key)?.length ?? 0, etag });
+      const first = await resolve('s3://bucket/models/sd', { store });
+      etag = 'second';
+      assert.notEqual((await resolve('s3://bucket/models/sd', { store })).directory, first.directory);
+    });
+
     it('refuses other kinds of model before it fetches any weights', async () => {
       const index = { _class_name: 'StableDiffusion3Pipeline', transformer: ['diffusers', 'SD3Transformer2DModel'] };
       store.objects.set('models/sd/model_index.json', Buffer.from(JSON.stringify(index)));

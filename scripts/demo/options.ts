@@ -1,0 +1,53 @@
+import { parseArgs } from 'node:util';
+
+/** How the demo is run. */
+export interface DemoOptions {
+  /** Directory or hub id of a base model, or null: a small random one is made. */
+  model: string | null;
+  epochs: number;
+  /** End when the style is trained, also on a terminal. */
+  exit: boolean;
+  verbose: boolean;
+}
+
+const SMALL_MODEL_EPOCHS = 20;
+const REAL_MODEL_EPOCHS = 100;
+
+/** Text of `npm run demo -- --help`. */
+export const DEMO_HELP = `Usage: npm run demo -- [options]
+
+Trains a style on this machine with everything real: Temporal, RabbitMQ, an S3 server, bridge, control worker and pod.
+
+Options:
+  --model <directory or hub id>  a real Stable Diffusion 1.5; default: a small random model of the same structure
+  --epochs <n>                   1 to 1000; default: ${SMALL_MODEL_EPOCHS}, with --model ${REAL_MODEL_EPOCHS}
+  --exit                         end when the style is trained, also on a terminal
+  --verbose                      tell how long each phase took
+`;
+
+/**
+ * Reads the demo's command line.
+ *
+ * @param args - what follows the script's name
+ * @returns the options, or null when help was asked for
+ * @throws Error naming what can't be understood
+ */
+export function parseDemoOptions(args: string[]): DemoOptions | null {
+  const { values } = parseArgs({
+    args,
+    options: {
+      model: { type: 'string' },
+      epochs: { type: 'string' },
+      exit: { type: 'boolean', default: false },
+      verbose: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  if (values.help) return null;
+  const model = values.model ?? null;
+  const epochs = Number(values.epochs ?? (model === null ? SMALL_MODEL_EPOCHS : REAL_MODEL_EPOCHS));
+  if (!Number.isInteger(epochs) || epochs < 1 || epochs > 1000) {
+    throw new Error(`--epochs must be a whole number from 1 to 1000, but is "${values.epochs ?? ''}".`);
+  }
+  return { model, epochs, exit: values.exit, verbose: values.verbose };
+}

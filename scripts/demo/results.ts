@@ -1,0 +1,90 @@
+import { mkdir, readFile, readdir } from 'node:fs/promises';
+import path from 'node:path';
+import type { WorkflowHandle } from '@temporalio/client';
+import { writeLossChart } from '../../cli/loss-chart.ts';
+import { MAX_MANIFEST_BYTES, parseManifest } from '../../common/checkpoint-manifest.ts';
+import type { JobKeys } from '../../common/checkpoint-manifest.ts';
+import type { ObjectStore } from '../../common/object-store.ts';
+import type { CheckpointRef } from '../../common/types.ts';
+
+/**
+ * Copies a job's weights from the bucket.
+ *
+ * @param store - the bucket's store
+ * @param bucket - its name
+ * @param styleId - whose weights
+ * @param directory - gets them under their own names
+ * @returns the file for diffusers
+ */
+export async function fetchWeights(
+  store: ObjectStore,
+  bucket: string,
+  styleId: number,
+  directory: string,
+): Promise<string> {
+  const prefix = `models/style_${styleId}/`;
+  for (const key of await store.list(bucket, prefix)) {
+    const file = path.join(directory, key.slice(prefix.length));
+    await mkdir(path.dirname(file), { recursive: true });
+    await store.downloadFile({ bucket, key }, file, { maxBytes: 2 ** 30 });
+  }
+  return path.join(directory, 'lora_weights.safetensors');
+}
+
+/**
+ * Draws the loss curve that the workflow knows.
+ *
+ * @param handle - the finished job
+ * @param file - PNG to write
+ */
+export async function drawLossCurve(handle: WorkflowHandle, file: string): Promise<void> {
+  const epochLosses = await handle.query<number[]>('lossCurve');
+  await writeLossChart({ epochLosses, stepLosses: [] }, file);
+}
+
+/**
+ * Copies a job's last checkpoint from the bucket.
+ *
+ * @param store - the bucket's store
+ * @param bucket - its name
+ * @param job - whose checkpoint
+ * @param handle - the finished job
+ * @param file - to write
+ * @throws Error when the bucket holds none
+ */
+export async function fetchLastCheckpoint(
+  store: ObjectStore,
+  bucket: string,
+  job: JobKeys,
+  handle: WorkflowHandle,
+  file: string,
+): Promise<void> {
+  const [newest] = await handle.query<CheckpointRef[]>('checkpoints');
+  const key = newest?.manifestKey;
+  const bytes = key === undefined ? null : await store.getBytes({ bucket, key }, { maxBytes: MAX_MANIFEST_BYTES });
+  const object = key === undefined || bytes === null ? undefined : parseManifest(bytes, key, job).objects[0];
+  if (object === undefined) throw new Error('the bucket holds no checkpoint of the finished job');
+  await store.downloadFile({ bucket, key: object.key }, file, { maxBytes: object.sizeBytes });
+}
+
+/**
+ * Puts a folder of pictures and captions into the bucket.
+ *
+ * @param store - the bucket's store
+ * @param bucket - its name
+ * @param directory - the folder
+ * @param prefix - of the keys, ends with a slash
+ * @returns the pictures' URIs
+ */
+export async function uploadPictures(
+  store: ObjectStore,
+  bucket: string,
+  directory: string,
+  prefix: string,
+): Promise<string[]> {
+  const names = (await readdir(directory)).filter((name) => /\.(jpg|txt)$/.test(name)).sort();
+  await Promise.all(
+    names.map(async (name) => store.put({ bucket, key: prefix + name }, await readFile(path.join(directory, name)))),
+  );
+  return names.filter((name) => name.endsWith('.jpg')).map((name) => `s3://${bucket}/${prefix}${name}`);
+}

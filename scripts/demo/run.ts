@@ -1,0 +1,183 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { Client, Connection } from '@temporalio/client';
+import { stringify } from 'yaml';
+import { ProgressDisplay } from '../../cli/progress.ts';
+import { loadConfig, requireSection } from '../../common/config.ts';
+import type { Config } from '../../common/config.ts';
+import type { TrainerJob } from '../../common/trainer.ts';
+import { trainingConfigFor } from '../../common/training-config.ts';
+import { createLogger } from '../../common/logger.ts';
+import { TrainerProcess } from '../../native/trainer/trainer-process.ts';
+import { resolveBaseModel } from '../../worker/base-model.ts';
+import { createObjectStore } from '../../worker/object-store.ts';
+import { startBackend } from '../stack/backend.ts';
+import { publishJob } from '../stack/publisher.ts';
+import { startStack } from '../stack/stack.ts';
+import { smallBaseModel } from './base-model.ts';
+import type { DemoOptions } from './options.ts';
+import { drawPreview } from './preview.ts';
+import { drawLossCurve, fetchLastCheckpoint, fetchWeights, uploadPictures } from './results.ts';
+import { serviceProcesses } from './service.ts';
+import { watchJob } from './watch.ts';
+
+const PICTURES = path.join(import.meta.dirname, '../../test/fixtures/pictures');
+const BUCKET = 'styles';
+const QUEUE = 'model_training';
+const STYLE_ID = 1;
+
+/** Where a demo writes and what it tells. */
+export interface DemoContext {
+  options: DemoOptions;
+  /** Private to this run: outputs, logs and the data of all parts. */
+  directory: string;
+  /** Tells a line. */
+  say: (line: string) => void;
+  /** Ends the demo. */
+  signal: AbortSignal;
+  /** Registers what must be ended with the demo; the last one is ended first. */
+  onEnd: (end: () => Promise<void>) => void;
+}
+
+/**
+ * Trains one style from its message to its weights, on real parts.
+ *
+ * @param context - see {@link DemoContext}
+ * @returns the lines to end with
+ */
+export async function runDemo(context: DemoContext): Promise<string[]> {
+  const { options, directory, say, signal } = context;
+  const taskId = randomUUID();
+  const token = randomBytes(24).toString('hex');
+  say('starting Temporal, RabbitMQ, an S3 server and a small backend');
+  const [stack, backend, model] = await Promise.all([
+    startStack({ directory: path.join(directory, 'parts'), buckets: [BUCKET] }).then((started) => {
+      context.onEnd(() => started.stop());
+      return started;
+    }),
+    startBackend({ token }).then((started) => {
+      context.onEnd(() => started.stop());
+      return started;
+    }),
+    options.model ?? smallBaseModel(),
+  ]);
+  signal.throwIfAborted();
+  const env = {
+    ...stack.environment(),
+    BACKEND_API_URL: backend.origin,
+    INTERNAL_API_TOKEN: token,
+    BASE_MODEL: model,
+    BRUSHWORK_WORK_DIRECTORY: path.join(directory, 'work'),
+    BRUSHWORK_CONFIG: writeOverrides(directory, options),
+    ...inherited(
+      'XDG_CACHE_HOME',
+      'BRUSHWORK_DEVICE',
+      'BRUSHWORK_CPU_THREADS',
+      'CUDA_VISIBLE_DEVICES',
+      'HF_ENDPOINT',
+      'HF_TOKEN',
+    ),
+  };
+  const config = loadConfig({ env, roles: ['control', 'pod'] });
+  const store = createObjectStore(requireSection(config, 'storage'));
+  context.onEnd(async () => store.close());
+  const connection = await Connection.connect({ address: stack.temporalAddress });
+  context.onEnd(() => connection.close());
+
+  say('starting bridge, control worker and pod; publishing the job');
+  const service = serviceProcesses(env, path.join(directory, 'logs'));
+  context.onEnd(async () => void (await Promise.all(service.map((part) => part.stop()))));
+  const images = await uploadPictures(store, BUCKET, PICTURES, `pictures/style_${STYLE_ID}/`);
+  await publishJob(stack.amqpUrl, QUEUE, {
+    task_id: taskId,
+    type: 'model_training',
+    data: { style_id: STYLE_ID, images, parameters: { epochs: options.epochs } },
+    webhook_url: backend.origin,
+    created_at: new Date().toISOString(),
+  });
+  const workflowId = `train-style-${STYLE_ID}`;
+  const webUi = `${stack.webUiUrl}/namespaces/default/workflows/${workflowId}`;
+  say(`watch it in the Web UI: ${webUi}`);
+  // A part that does not come up ends the demo at once instead of leaving the job waiting.
+  const broken = new Promise<never>((_, reject) => {
+    for (const part of service) part.start().catch(reject);
+  });
+  const handle = new Client({ connection }).workflow.getHandle(workflowId);
+  const display = new ProgressDisplay(process.stdout);
+  let trains = false;
+  const events = {
+    onPhase: (phase: string, reason: string | null) => {
+      display.end();
+      say(reason === null ? phase : `${phase}: ${reason}`);
+    },
+    onProgress: (progress: Parameters<typeof display.update>[0]) => {
+      if (!trains) say('first training step done');
+      trains = true;
+      display.update(progress);
+    },
+  };
+  await Promise.race([watchJob(handle, events, signal), broken]);
+  display.end();
+  await backend.waitFor(({ kind, accepted }) => kind === 'complete' && accepted);
+
+  say('drawing the loss curve and the preview');
+  const weights = await fetchWeights(store, BUCKET, STYLE_ID, path.join(directory, 'weights'));
+  const lossCurve = path.join(directory, 'loss.png');
+  await drawLossCurve(handle, lossCurve);
+  const checkpoint = path.join(directory, 'last-checkpoint.safetensors');
+  await fetchLastCheckpoint(store, BUCKET, { styleId: STYLE_ID, taskId }, handle, checkpoint);
+  // The pod's trainer keeps its model in memory; two of them may not fit.
+  await Promise.all(service.filter(({ name }) => name === 'pod').map((part) => part.stop()));
+  const preview = await previewOf(context, config, { taskId, model, imageCount: images.length, checkpoint });
+  return [
+    `weights:    ${weights}`,
+    `loss curve: ${lossCurve}`,
+    `preview:    ${preview} (left: base model, right: trained${options.model === null ? '; a random base model draws noise' : ''})`,
+    `web ui:     ${webUi}`,
+  ];
+}
+
+/** Draws with a trainer of the demo's own, from the job's last checkpoint. */
+async function previewOf(
+  { options, directory, signal, onEnd }: DemoContext,
+  config: Config,
+  trained: { taskId: string; model: string; imageCount: number; checkpoint: string },
+): Promise<string> {
+  const { taskId, model, imageCount, checkpoint } = trained;
+  const file = path.join(directory, 'preview.png');
+  const logger = createLogger({ level: 'warn', secrets: [] });
+  const trainer = new TrainerProcess({ ...config.trainer, threadCount: config.trainer.cpuThreads, logger });
+  onEnd(() => trainer.kill());
+  const base = await resolveBaseModel(model, { ...config.trainer, logger, signal });
+  const { mixedPrecisionDefault } = await trainer.runtime();
+  const requested = { epochs: options.epochs, learningRate: null, batchSize: null };
+  const job: TrainerJob = {
+    jobId: taskId,
+    baseModelDirectory: base.directory,
+    baseModelName: base.name,
+    imageDirectory: PICTURES,
+    fallbackCaption: config.training.instancePrompt,
+    config: trainingConfigFor(requested, config.training.recipe, { imageCount, mixedPrecisionDefault }),
+  };
+  await drawPreview(trainer, job, checkpoint, file, signal);
+  await trainer.kill();
+  return file;
+}
+
+/** What differs from `temporal.yaml`: a small picture for the small model, and progress every second. */
+function writeOverrides(directory: string, { model }: DemoOptions): string {
+  const file = path.join(directory, 'demo.yaml');
+  const recipe = model === null ? { resolution: 256, learning_rate: 0.001 } : {};
+  writeFileSync(file, stringify({ training: { recipe }, pod: { beat: '1s', heartbeatThrottle: '500ms' } }));
+  return file;
+}
+
+function inherited(...names: string[]): Record<string, string> {
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const value = process.env[name];
+      return value === undefined ? [] : [[name, value]];
+    }),
+  );
+}

@@ -1,0 +1,35 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { ROLES } from '../../common/config-types.ts';
+import type { Role } from '../../common/config-types.ts';
+import { Part } from '../stack/part.ts';
+
+const CLI = path.join(import.meta.dirname, '../../cli/main.ts');
+
+/**
+ * The three processes of the service, as in production; nothing runs yet.
+ *
+ * @param env - their whole environment
+ * @param logDirectory - gets `bridge.log`, `control.log`, `pod.log`
+ */
+export function serviceProcesses(env: Record<string, string>, logDirectory: string): Part[] {
+  return ROLES.map((role) => {
+    const logFile = path.join(logDirectory, `${role}.log`);
+    return new Part({
+      name: role,
+      command: [process.execPath, CLI, 'worker', '--role', role],
+      env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...env },
+      logDirectory,
+      checkHealth: () => checkReady(logFile, role),
+      // A pod may have a whole base model to download first.
+      startTimeoutMs: 24 * 3600 * 1000,
+    });
+  });
+}
+
+async function checkReady(logFile: string, role: Role): Promise<void> {
+  const ready = readFileSync(logFile, 'utf8')
+    .split('\n')
+    .some((line) => line.includes('"msg":"ready"') && line.includes(`"role":"${role}"`));
+  if (!ready) throw new Error(`${role} is not ready yet.`);
+}

@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { execFile, spawn } from 'node:child_process';
+import { readFileSync, readdirSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import sharp from 'sharp';
+
+const DEMO = path.join(import.meta.dirname, '../../scripts/demo.ts');
+
+/** Command lines of all processes that have to do with a directory. */
+function processesOf(directory: string): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .flatMap((pid) => {
+      try {
+        const read = (file: string): string => readFileSync(`/proc/${pid}/${file}`, 'utf8').replaceAll('\0', ' ');
+        return `${read('cmdline')} ${read('environ')}`.includes(directory) ? [read('cmdline')] : [];
+      } catch {
+        return [];
+      }
+    });
+}
+
+describe('npm run demo', function () {
+  this.timeout(240_000);
+
+  it('trains a style from its message to its weights, then leaves nothing running', async () => {
+    const { stdout } = await promisify(execFile)(process.execPath, [DEMO, '--exit', '--epochs', '2']);
+    const ending = (name: string): string => {
+      const line = stdout.split('\n').find((candidate) => candidate.startsWith(`${name}:`));
+      assert.ok(line, `no line "${name}:" in\n${stdout}`);
+      return (
+        line
+          .slice(name.length + 1)
+          .trim()
+          .split(' ')[0] ?? ''
+      );
+    };
+    const weights = readFileSync(ending('weights'));
+    const headerBytes = Number(weights.readBigUInt64LE(0));
+    const header = JSON.parse(weights.subarray(8, 8 + headerBytes).toString()) as Record<string, unknown>;
+    // 128 modules in Stable Diffusion 1.5's structure, A and B each, and the metadata.
+    assert.equal(Object.keys(header).length, 2 * 128 + 1);
+    assert.equal((await sharp(ending('loss curve')).metadata()).width, 960);
+    const preview = await sharp(ending('preview')).stats();
+    assert.ok(
+      preview.channels.every(({ stdev }) => stdev > 1),
+      'the preview shows something',
+    );
+    assert.match(ending('web ui'), /^http:\/\/127\.0\.0\.1:\d+\/namespaces\/default\/workflows\/train-style-1$/);
+    assert.match(stdout, /^epoch 2\/2 {2}loss \d\.\d{4} {2}\d+\.\d\d steps\/s {2}ETA 0 s$/m);
+    const directory = path.dirname(ending('preview'));
+    assert.deepEqual(processesOf(directory), []);
+    rmSync(directory, { recursive: true });
+  });
+
+  it('ends at once and leaves nothing running when it is interrupted', async () => {
+    const demo = spawn(process.execPath, [DEMO, '--exit'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    let directory = '';
+    const exit = new Promise<number | null>((resolve) => demo.once('exit', resolve));
+    await new Promise<void>((resolve) => {
+      demo.stdout.on('data', (text: Buffer) => {
+        if (text.toString().includes('publishing the job')) resolve();
+      });
+    });
+    const runs = path.join(import.meta.dirname, '../../.brushwork/demo');
+    directory = path.join(runs, readdirSync(runs).sort().at(-1) ?? '');
+    demo.kill('SIGINT');
+    assert.equal(await exit, 130);
+    assert.deepEqual(processesOf(directory), []);
+    rmSync(directory, { recursive: true });
+  });
+
+  it('says what it can not understand', async () => {
+    const run = promisify(execFile)(process.execPath, [DEMO, '--epochs', 'many']);
+    await assert.rejects(run, (error: { code?: number; stderr?: string }) => {
+      assert.equal(error.code, 2);
+      assert.match(error.stderr ?? '', /--epochs must be a whole number/);
+      return true;
+    });
+  });
+});

@@ -34,15 +34,18 @@ export class Backend {
       this.#progressInFlight -= 1;
     };
     this.#calls
-      .notifyProgress({
-        kind: 'progress',
-        styleId,
-        taskId,
-        webhookOrigin,
-        currentEpoch: status.epoch,
-        totalEpochs: status.totalEpochs ?? parameters.epochs ?? defaultEpochs(images.length),
-        estimatedSeconds,
-      })
+      .notifyProgress(
+        { summary: `progress: ${status.phase}` },
+        {
+          kind: 'progress',
+          styleId,
+          taskId,
+          webhookOrigin,
+          currentEpoch: status.epoch,
+          totalEpochs: status.totalEpochs ?? parameters.epochs ?? defaultEpochs(images.length),
+          estimatedSeconds,
+        },
+      )
       .then(done, done);
   }
 
@@ -55,11 +58,12 @@ export class Backend {
    */
   async deliver(notice: NotifyInput, waiting: (failure: JobFailure) => void): Promise<JobFailure | null> {
     if (this.#progressInFlight > 0) await condition(() => this.#progressInFlight === 0, PROGRESS_DRAIN_MS);
+    const summary = notice.kind === 'failed' ? `failed: ${notice.errorCode}` : notice.kind;
     let leftMs = this.#input.settings.limits.notify.scheduleToCloseMs ?? Infinity;
     for (let windowMs = FIRST_WINDOW_MS; ; windowMs = Math.min(windowMs * 3, LONGEST_WINDOW_MS)) {
       const thisWindowMs = Math.min(windowMs, leftMs);
       try {
-        await this.#calls.notify(thisWindowMs, notice);
+        await this.#calls.notify({ summary, scheduleToCloseTimeout: thisWindowMs }, notice);
         return null;
       } catch (error) {
         const failure = jobFailureOf(error);

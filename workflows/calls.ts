@@ -25,16 +25,19 @@ export interface CallExtras {
   summary: string;
 }
 
-/** Option groups of all activities, and the activities themselves bound to them. */
+/** The activities, bound to their option groups. Each call has a summary for the Web UI. */
 export interface Calls {
   holdPod: (extras: CallExtras, ...args: Parameters<PodActivities['holdPod']>) => Promise<void>;
   /** The activities that need the disk and the GPU of the pod behind `queue`. */
   onPod: (queue: string) => OnPod;
   findResumePoint: ControlActivities['findResumePoint'];
   promote: ControlActivities['promote'];
-  /** @param scheduleToCloseMs - how long Temporal tries by itself */
-  notify: (scheduleToCloseMs: number, ...args: Parameters<ControlActivities['notify']>) => Promise<void>;
-  notifyProgress: ControlActivities['notify'];
+  /** `scheduleToCloseTimeout`: how long Temporal tries by itself. */
+  notify: (
+    extras: CallExtras & { scheduleToCloseTimeout: number },
+    ...args: Parameters<ControlActivities['notify']>
+  ) => Promise<void>;
+  notifyProgress: (extras: CallExtras, ...args: Parameters<ControlActivities['notify']>) => Promise<void>;
 }
 
 /** Activities on a pod's private queue. */
@@ -88,11 +91,9 @@ export function bindActivities(settings: WorkflowSettings): Calls {
     },
     findResumePoint: control('findResumePoint').findResumePoint,
     promote: control('promote').promote,
-    notify: (scheduleToCloseMs, ...args) =>
-      control('notify').notify.executeWithOptions(
-        { ...controlOptions('notify'), scheduleToCloseTimeout: scheduleToCloseMs },
-        args,
-      ),
-    notifyProgress: control('notifyProgress').notify,
+    notify: (extras, ...args) =>
+      control('notify').notify.executeWithOptions({ ...controlOptions('notify'), ...extras }, args),
+    notifyProgress: (extras, ...args) =>
+      control('notifyProgress').notify.executeWithOptions({ ...controlOptions('notifyProgress'), ...extras }, args),
   };
 }

@@ -185,6 +185,16 @@ describe('trainStyle', function () {
       assertOneFailedNotice(scene.world, 'CANCELLED');
     });
 
+    it('while it is paused ends cancelled', async () => {
+      const handle = await scene.start();
+      await inPhase(handle, 'waiting-for-pod');
+      await handle.signal('pauseTraining');
+      await inPhase(handle, 'paused');
+      await handle.cancel();
+      assert.ok((await failureOf(handle)) instanceof CancelledFailure);
+      assertOneFailedNotice(scene.world, 'CANCELLED');
+    });
+
     it('after the weights are published comes too late', async () => {
       const { world } = scene;
       const answer = Promise.withResolvers<void>();

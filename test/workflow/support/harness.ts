@@ -61,8 +61,8 @@ export async function startHarness(): Promise<Harness> {
 function limits(overrides: Partial<ActivityLimits> = {}, maximumAttempts: number | null = 1): ActivityLimits {
   return {
     startToCloseMs: 60_000,
-    heartbeatMs: 1_500,
-    scheduleToStartMs: 5_000,
+    heartbeatMs: 3_000,
+    scheduleToStartMs: 20_000,
     scheduleToCloseMs: null,
     retry: { initialIntervalMs: 100, backoffCoefficient: 2, maximumIntervalMs: 1000, maximumAttempts },
     ...overrides,

@@ -29,15 +29,21 @@ export async function watchJob(
   signal: AbortSignal,
 ): Promise<TrainStyleResult> {
   let shown = '';
+  let last: Progress | null = null;
   for (;;) {
     signal.throwIfAborted();
     const seen = await look(handle);
     if (seen !== null) {
+      // The last heartbeat of a chunk comes before its last step: the status knows that all are done.
+      if (last !== null && last.epoch < last.totalEpochs && seen.status.epoch === last.totalEpochs) {
+        last = { ...last, epoch: last.totalEpochs, loss: seen.status.loss ?? last.loss, remainingSeconds: 0 };
+        events.onProgress(last);
+      }
       const { phase, reason } = seen.status;
       const text = `${phase} ${reason ?? ''}`;
       if (text !== shown) events.onPhase(phase, reason);
       shown = text;
-      if (seen.progress !== null) events.onProgress(seen.progress);
+      if (seen.progress !== null) events.onProgress((last = seen.progress));
       if (!seen.running) return resultOf(handle);
     }
     await sleep(POLL_INTERVAL_MS, undefined, { signal });

@@ -29,7 +29,7 @@ export async function watchJob(
   signal: AbortSignal,
 ): Promise<TrainStyleResult> {
   let shown = '';
-  let last: Progress | null = null;
+  let last = null as Progress | null;
   for (;;) {
     signal.throwIfAborted();
     const seen = await look(handle);

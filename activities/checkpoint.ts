@@ -13,7 +13,7 @@ import {
 } from '../common/checkpoint-manifest.ts';
 import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
 import { CheckpointIncompatibleError, ChecksumMismatchError } from '../common/errors.ts';
-import type { CheckpointInput, CheckpointResult } from '../common/types.ts';
+import type { CheckpointInput, CheckpointResult } from '../common/activity-types.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { withHeartbeats } from './on-held-pod.ts';
 import type { HeldPodScope } from './on-held-pod.ts';

@@ -5,7 +5,8 @@ import { MAX_MANIFEST_BYTES, parseManifest } from '../common/checkpoint-manifest
 import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
 import { CheckpointIncompatibleError, ChecksumMismatchError } from '../common/errors.ts';
 import { trainingConfigFor } from '../common/training-config.ts';
-import type { CheckpointRef, DownloadInput, DownloadResult } from '../common/types.ts';
+import type { DownloadInput, DownloadResult } from '../common/activity-types.ts';
+import type { CheckpointRef } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { fetchPictures } from './fetch-pictures.ts';
 import { runFingerprint } from './fingerprint.ts';

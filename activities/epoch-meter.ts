@@ -1,7 +1,7 @@
 import { progressNotice } from './notify.ts';
 import type { ProgressNotice } from '../common/backend-client.ts';
 import type { StepReport } from '../common/trainer.ts';
-import type { TrainEpochChunkInput, TrainProgress } from '../common/types.ts';
+import type { TrainEpochChunkInput, TrainProgress } from '../common/activity-types.ts';
 
 /** Losses travel with as many digits as a float32 has: histories and manifests stay small. */
 const LOSS_DIGITS = 7;

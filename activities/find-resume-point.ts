@@ -2,7 +2,7 @@ import { Context } from '@temporalio/activity';
 import { MAX_MANIFEST_BYTES, checkpointRef, manifestPrefix, parseManifest } from '../common/checkpoint-manifest.ts';
 import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
 import { ChecksumMismatchError, InvalidRequestError } from '../common/errors.ts';
-import type { FindResumePointInput, FindResumePointResult } from '../common/types.ts';
+import type { FindResumePointInput, FindResumePointResult } from '../common/activity-types.ts';
 import type { ControlDependencies } from './dependencies.ts';
 
 /**

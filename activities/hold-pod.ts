@@ -8,7 +8,8 @@ import {
   ActivityResetError,
 } from '@temporalio/client';
 import { PodLostError } from '../common/errors.ts';
-import type { HoldPodInput, PodHeld } from '../common/types.ts';
+import type { HoldPodInput } from '../common/activity-types.ts';
+import type { PodHeld } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
 
 const FENCE_CHECKS_PER_LIMIT = 25;

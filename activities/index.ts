@@ -13,7 +13,7 @@ import type {
   TrainEpochChunkResult,
   UploadInput,
   UploadResult,
-} from '../common/types.ts';
+} from '../common/activity-types.ts';
 import { checkpoint } from './checkpoint.ts';
 import type { ControlDependencies, PodDependencies } from './dependencies.ts';
 import { download } from './download.ts';

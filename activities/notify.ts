@@ -1,6 +1,6 @@
 import { Context } from '@temporalio/activity';
 import type { ProgressNotice } from '../common/backend-client.ts';
-import type { NotifyInput } from '../common/types.ts';
+import type { NotifyInput } from '../common/activity-types.ts';
 import type { ControlDependencies } from './dependencies.ts';
 
 /** A progress notice in the backend's words. */

@@ -1,7 +1,8 @@
 import { Context } from '@temporalio/activity';
 import { checkpointPrefix, epochOfKey } from '../common/checkpoint-manifest.ts';
 import { InternalError, StorageUnavailableError } from '../common/errors.ts';
-import type { ManifestObject, PromoteInput, PromoteResult } from '../common/types.ts';
+import type { PromoteInput, PromoteResult } from '../common/activity-types.ts';
+import type { ManifestObject } from '../common/types.ts';
 import type { ControlDependencies } from './dependencies.ts';
 import { WEIGHTS_FILE, jobStagingPrefix, modelPrefix } from './weight-keys.ts';
 

@@ -2,7 +2,7 @@ import { Context } from '@temporalio/activity';
 import { mkdir } from 'node:fs/promises';
 import { LossNotFiniteError } from '../common/errors.ts';
 import type { StepReport } from '../common/trainer.ts';
-import type { TrainEpochChunkInput, TrainEpochChunkResult } from '../common/types.ts';
+import type { TrainEpochChunkInput, TrainEpochChunkResult } from '../common/activity-types.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { EpochMeter } from './epoch-meter.ts';
 import { checkpointDirectory, checkpointFile } from './job-files.ts';

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import type { ManifestObject, UploadInput, UploadResult } from '../common/types.ts';
+import type { UploadInput, UploadResult } from '../common/activity-types.ts';
+import type { ManifestObject } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { exportDirectory } from './job-files.ts';
 import { withHeartbeats } from './on-held-pod.ts';

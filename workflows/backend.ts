@@ -1,6 +1,7 @@
 import { condition } from '@temporalio/workflow';
 import { defaultEpochs } from '../common/training-config.ts';
-import type { NotifyInput, TrainStatus, TrainStyleInput } from '../common/types.ts';
+import type { NotifyInput } from '../common/activity-types.ts';
+import type { TrainStatus, TrainStyleInput } from '../common/types.ts';
 import type { Calls } from './calls.ts';
 import { jobFailureOf } from './failures.ts';
 import type { JobFailure } from './failures.ts';

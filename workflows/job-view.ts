@@ -1,6 +1,7 @@
 import { setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
 import type { SearchAttributeUpdatePair } from '@temporalio/common';
-import type { CheckpointRef, FindResumePointResult, PodHeld, TrainPhase, TrainStatus } from '../common/types.ts';
+import type { FindResumePointResult } from '../common/activity-types.ts';
+import type { CheckpointRef, PodHeld, TrainPhase, TrainStatus } from '../common/types.ts';
 import { currentDetails } from './current-details.ts';
 import type { JobFailure } from './failures.ts';
 import { checkpointsQuery, lossCurveQuery, statusQuery } from './messages.ts';

@@ -1,6 +1,7 @@
 import { CancellationScope, condition, sleep, uuid4 } from '@temporalio/workflow';
 import { checkJobRequest } from '../common/job-request.ts';
-import type { NotifyInput, TrainPhase, TrainStyleInput, TrainStyleResult } from '../common/types.ts';
+import type { NotifyInput } from '../common/activity-types.ts';
+import type { TrainPhase, TrainStyleInput, TrainStyleResult } from '../common/types.ts';
 import { Backend } from './backend.ts';
 import { Budgets } from './budgets.ts';
 import { bindActivities } from './calls.ts';

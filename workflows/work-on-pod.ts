@@ -1,6 +1,7 @@
 import { ApplicationFailure, CancelledFailure, CancellationScope, sleep } from '@temporalio/workflow';
 import type { ErrorCode } from '../common/errors.ts';
-import type { CheckpointRef, DownloadResult, PodHeld, TrainStyleInput, UploadResult } from '../common/types.ts';
+import type { DownloadResult, UploadResult } from '../common/activity-types.ts';
+import type { CheckpointRef, PodHeld, TrainStyleInput } from '../common/types.ts';
 import type { Budgets } from './budgets.ts';
 import { suspectsPod } from './budgets.ts';
 import type { Calls, OnPod } from './calls.ts';

@@ -3,7 +3,8 @@ import { WorkflowFailedError } from '@temporalio/client';
 import type { WorkflowHandle } from '@temporalio/client';
 import { ApplicationFailure, defaultPayloadConverter } from '@temporalio/common';
 import type { Progress } from '../../cli/progress.ts';
-import type { TrainProgress, TrainStatus, TrainStyleResult } from '../../common/types.ts';
+import type { TrainProgress } from '../../common/activity-types.ts';
+import type { TrainStatus, TrainStyleResult } from '../../common/types.ts';
 
 const POLL_INTERVAL_MS = 300;
 

@@ -6,7 +6,7 @@ import type { PodActivities } from '../../../activities/index.ts';
 import { checkpointFile } from '../../../activities/job-files.ts';
 import { manifestKey, parseManifest } from '../../../common/checkpoint-manifest.ts';
 import { PodLostError } from '../../../common/errors.ts';
-import type { CheckpointResult, FindResumePointResult } from '../../../common/types.ts';
+import type { CheckpointResult, FindResumePointResult } from '../../../common/activity-types.ts';
 import { TestPod, quietEnvironment } from './support/pod.ts';
 
 const JOB = { styleId: 7, taskId: 'task' };

@@ -4,7 +4,8 @@ import { createPodActivities } from '../../../activities/index.ts';
 import type { PodActivities } from '../../../activities/index.ts';
 import { manifestKey, parseManifest } from '../../../common/checkpoint-manifest.ts';
 import { checkpointFile } from '../../../activities/job-files.ts';
-import type { CheckpointRef, CheckpointResult, DownloadInput, DownloadResult } from '../../../common/types.ts';
+import type { CheckpointResult, DownloadInput, DownloadResult } from '../../../common/activity-types.ts';
+import type { CheckpointRef } from '../../../common/types.ts';
 import { heartbeatsOf } from './support/heartbeats.ts';
 import { TestPod, picture } from './support/pod.ts';
 

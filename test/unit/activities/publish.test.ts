@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createControlActivities, createPodActivities } from '../../../activities/index.ts';
 import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
-import type { PromoteResult, UploadResult } from '../../../common/types.ts';
+import type { PromoteResult, UploadResult } from '../../../common/activity-types.ts';
 import { CONFIG, TestPod, quietEnvironment } from './support/pod.ts';
 
 const FILES = ['kohya.safetensors', 'lora_weights.safetensors', 'peft/adapter_model.safetensors'];

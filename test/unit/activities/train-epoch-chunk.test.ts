@@ -5,7 +5,7 @@ import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { createPodActivities } from '../../../activities/index.ts';
 import type { PodActivities } from '../../../activities/index.ts';
 import { PodLostError } from '../../../common/errors.ts';
-import type { TrainEpochChunkInput, TrainEpochChunkResult, TrainProgress } from '../../../common/types.ts';
+import type { TrainEpochChunkInput, TrainEpochChunkResult, TrainProgress } from '../../../common/activity-types.ts';
 import { heartbeatsOf, until } from './support/heartbeats.ts';
 import { CONFIG, TestPod } from './support/pod.ts';
 

@@ -1,6 +1,7 @@
 import { ApplicationFailure } from '@temporalio/activity';
 import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
-import type { CheckpointRef, NotifyInput, TrainEpochChunkInput, TrainingConfig } from '../../../common/types.ts';
+import type { NotifyInput, TrainEpochChunkInput } from '../../../common/activity-types.ts';
+import type { CheckpointRef, TrainingConfig } from '../../../common/types.ts';
 
 type ActivityName = keyof PodActivities | keyof ControlActivities;
 type Hook = (pod: string, input: unknown) => Promise<void> | void;

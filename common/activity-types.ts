@@ -1,0 +1,188 @@
+/** Inputs, results and heartbeats of the activities. As in `types.ts`, everything here ends up in the workflow history. */
+
+import type { CheckpointRef, ManifestObject, RequestedParameters, TrainingConfig } from './types.ts';
+
+/** Input of `holdPod`: takes the only slot of a pod for one job. */
+export interface HoldPodInput {
+  holdId: string;
+  styleId: number;
+  taskId: string;
+}
+
+/** Input of `findResumePoint`. */
+export interface FindResumePointInput {
+  styleId: number;
+  taskId: string;
+  /** Manifests that turned out damaged: look for an older one. */
+  excludedManifestKeys: string[];
+}
+
+/** Result of `findResumePoint`. */
+export interface FindResumePointResult {
+  /** Newest valid checkpoint, or null: train from epoch 0. */
+  checkpoint: CheckpointRef | null;
+  /** All valid checkpoints, newest first (query `checkpoints`). */
+  checkpoints: CheckpointRef[];
+  /** Mean loss of each epoch up to `checkpoint`, oldest first; empty without one. */
+  epochLosses: number[];
+}
+
+/** Input of `download`: pictures, captions and the checkpoint, onto the pod that is held. */
+export interface DownloadInput {
+  styleId: number;
+  taskId: string;
+  holdId: string;
+  images: string[];
+  tags: string[];
+  parameters: RequestedParameters;
+  /** Checkpoint to fetch and verify beside the pictures, or null. */
+  resumeFrom: CheckpointRef | null;
+}
+
+/** Result of `download`. */
+export interface DownloadResult {
+  /** Directory on the pod that holds pictures, captions and the checkpoint file. */
+  jobDirectory: string;
+  imageCount: number;
+  captionCount: number;
+  /** Pod-local checkpoint file to restore, or null. */
+  checkpointFile: string | null;
+  /** SHA-256 over configuration, data and base model: equal fingerprints mean interchangeable checkpoints. */
+  fingerprint: string;
+  /** The complete training configuration, frozen for the whole job. */
+  config: TrainingConfig;
+}
+
+/** Input of `trainEpochChunk`. */
+export interface TrainEpochChunkInput {
+  styleId: number;
+  taskId: string;
+  holdId: string;
+  jobDirectory: string;
+  /** State to restore when the trainer does not stand at `fromEpoch` of this job already; null: start fresh. */
+  checkpointFile: string | null;
+  fingerprint: string;
+  config: TrainingConfig;
+  /** Epochs done before this chunk. */
+  fromEpoch: number;
+  /** Micro-steps of one epoch: tells whether a trainer stands exactly at `fromEpoch`. */
+  stepsPerEpoch: number;
+  /** Train until this many epochs are done. */
+  untilEpoch: number;
+  /** Receives progress webhooks. */
+  webhookOrigin: string;
+}
+
+/** Result of `trainEpochChunk`. */
+export interface TrainEpochChunkResult {
+  /** Epochs of the whole run that are done now. */
+  epochsRun: number;
+  /** Micro-steps of the whole run that are done now. */
+  stepsRun: number;
+  /** Mean loss over the chunk's last epoch, as measured. */
+  loss: number;
+  /** Mean loss of each epoch in this chunk, oldest first. */
+  epochLosses: number[];
+  /** Checkpoint file on the pod's disk, ready for `checkpoint`. */
+  checkpointFile: string;
+  meanStepMs: number;
+}
+
+/** Heartbeat of `trainEpochChunk`, shown in the Web UI. */
+export interface TrainProgress {
+  epoch: number;
+  totalEpochs: number;
+  step: number;
+  totalSteps: number;
+  loss: number;
+  stepsPerSecond: number;
+  estimatedSeconds: number;
+}
+
+/** Input of `checkpoint`: commits a checkpoint file of the pod to the bucket. */
+export interface CheckpointInput {
+  styleId: number;
+  taskId: string;
+  holdId: string;
+  checkpointFile: string;
+  epoch: number;
+  step: number;
+  fingerprint: string;
+  /** Mean loss per epoch from epoch 0 on: kept in the manifest so that a resumed job shows its whole curve. */
+  epochLosses: number[];
+  /** True when the manifest of this epoch turned out damaged earlier: it is written anew. */
+  replaceDamaged: boolean;
+}
+
+/** Result of `checkpoint`. */
+export interface CheckpointResult {
+  checkpoint: CheckpointRef;
+  sizeBytes: number;
+  uploadMs: number;
+}
+
+/** Input of `upload`: final weights in all formats, to a staging key of this attempt. */
+export interface UploadInput {
+  styleId: number;
+  taskId: string;
+  holdId: string;
+  jobDirectory: string;
+  checkpointFile: string;
+  config: TrainingConfig;
+  /** Micro-steps of the finished run. */
+  totalSteps: number;
+}
+
+/** Result of `upload`. */
+export interface UploadResult {
+  /** Prefix in the model bucket that holds this attempt's files. */
+  stagingPrefix: string;
+  objects: ManifestObject[];
+}
+
+/** Input of `promote`: copies staged weights to their final keys. */
+export interface PromoteInput {
+  styleId: number;
+  taskId: string;
+  stagingPrefix: string;
+  objects: ManifestObject[];
+}
+
+/** Result of `promote`. */
+export interface PromoteResult {
+  /** URI of `lora_weights.safetensors` at its final key. */
+  modelUri: string;
+}
+
+/** What `notify` tells the backend, exactly once per job in effect. */
+export type NotifyInput =
+  | {
+      kind: 'complete';
+      styleId: number;
+      taskId: string;
+      webhookOrigin: string;
+      webhookId: string;
+      modelUri: string;
+      loss: number;
+      epochs: number;
+      rank: number;
+      alpha: number;
+    }
+  | {
+      kind: 'failed';
+      styleId: number;
+      taskId: string;
+      webhookOrigin: string;
+      webhookId: string;
+      errorCode: string;
+      errorMessage: string;
+    }
+  | {
+      kind: 'progress';
+      styleId: number;
+      taskId: string;
+      webhookOrigin: string;
+      currentEpoch: number;
+      totalEpochs: number;
+      estimatedSeconds: number;
+    };

@@ -157,8 +157,10 @@ export async function runVerb(root, verb, extra, env) {
     const isLast = index === verb.commands.length - 1;
     const [program = 'node', ...words] = command;
     if (program === 'node' && words[0]) words[0] = join(root, words[0]);
+    // npm starts scripts in the package's root and keeps the folder in which it was called itself.
+    const callersFolder = env.INIT_CWD ?? process.cwd();
     const code = await runInForeground(program, [...words, ...(isLast ? extra : [])], {
-      cwd: verb.inCallersFolder ? process.cwd() : root,
+      cwd: verb.inCallersFolder ? callersFolder : root,
       env,
     });
     if (code !== 0) return code;

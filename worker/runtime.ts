@@ -12,8 +12,13 @@ const PINO_LEVELS: Record<LogLevel, PinoLevel> = {
   ERROR: 'error',
 };
 
-/** Said at each start of a worker that is meant to be so. */
-const TRIVIA = ['No workflows registered', 'No Nexus services registered', 'Worker state changed'];
+/** Said at each start of a worker that is meant to be so, and of each hold whose job is over. */
+const TRIVIA = [
+  'No workflows registered',
+  'No Nexus services registered',
+  'Worker state changed',
+  'Activity not found on completion',
+];
 
 /** The SDK's own bookkeeping says nothing to a reader; the error goes where pino expects it. */
 function fieldsOf(meta: LogMetadata = {}): Record<string, unknown> {

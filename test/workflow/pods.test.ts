@@ -1,25 +1,17 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { assertOneFailedNotice, codeOf, failureOf } from './support/expect.ts';
-import { Scene, inPhase, resultOf, startHarness, statusOf } from './support/harness.ts';
-import type { Harness } from './support/harness.ts';
+import { inPhase, resultOf, sceneForEachTest, statusOf } from './support/harness.ts';
+import type { Scene } from './support/harness.ts';
 import { failure, until } from './support/world.ts';
 
 const fromEpochOf = (input: unknown) => (input as { fromEpoch: number }).fromEpoch;
 
 describe('trainStyle and its pods', function () {
   this.timeout(60_000);
-  let harness: Harness;
   let scene: Scene;
 
-  before(async () => {
-    harness = await startHarness();
-  });
-  after(() => harness.env.teardown());
-  beforeEach(() => {
-    scene = new Scene(harness);
-  });
-  afterEach(() => scene.close());
+  sceneForEachTest((made) => (scene = made));
 
   it('goes on from the last committed checkpoint on another pod when one dies', async () => {
     const { world } = scene;

@@ -1,23 +1,15 @@
 import assert from 'node:assert/strict';
 import { CancelledFailure } from '@temporalio/common';
 import { assertOneFailedNotice, codeOf, failureOf } from './support/expect.ts';
-import { Scene, inPhase, resultOf, startHarness, statusOf } from './support/harness.ts';
-import type { Harness } from './support/harness.ts';
+import { inPhase, resultOf, sceneForEachTest, statusOf } from './support/harness.ts';
+import type { Scene } from './support/harness.ts';
 import { failure, until } from './support/world.ts';
 
 describe('trainStyle', function () {
   this.timeout(60_000);
-  let harness: Harness;
   let scene: Scene;
 
-  before(async () => {
-    harness = await startHarness();
-  });
-  after(() => harness.env.teardown());
-  beforeEach(() => {
-    scene = new Scene(harness);
-  });
-  afterEach(() => scene.close());
+  sceneForEachTest((made) => (scene = made));
 
   it('trains chunk by chunk, publishes and tells the backend once', async () => {
     const { world } = scene;

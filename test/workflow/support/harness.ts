@@ -152,6 +152,22 @@ export class Scene {
   }
 }
 
+/** Starts a harness for the tests of a `describe`, and hands a scene of its own to each of them. */
+export function sceneForEachTest(assign: (scene: Scene) => void): void {
+  let harness: Harness;
+  let scene: Scene;
+
+  before(async () => {
+    harness = await startHarness();
+  });
+  after(() => harness.env.teardown());
+  beforeEach(() => {
+    scene = new Scene(harness);
+    assign(scene);
+  });
+  afterEach(() => scene.close());
+}
+
 /** Waits until the job is in a phase. */
 export async function inPhase(handle: WorkflowHandle, phase: TrainPhase, timeoutMs?: number): Promise<TrainStatus> {
   let status = await statusOf(handle);

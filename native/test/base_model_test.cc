@@ -6,7 +6,7 @@
 
 #include "check.h"
 #include "core/model/weights.h"
-#include "tiny_model.h"
+#include "golden.h"
 
 using namespace brushwork;
 using namespace brushwork::test;

@@ -1,6 +1,5 @@
 #include "core/train/checkpoint.h"
 
-#include <fstream>
 
 #include "check.h"
 #include "core/model_io/safetensors.h"
@@ -20,11 +19,6 @@ static TrainingConfig accumulating_config() {
   config.batch_size = 2;
   config.gradient_accumulation = 2;
   return config;
-}
-
-static std::string read_file(const std::string& file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
 }
 
 static void check_same_state(const Trainer& actual, const Trainer& expected, const std::string& name) {
@@ -168,8 +162,7 @@ TEST(a_job_that_differs_where_it_matters_is_refused) {
   refuse("alpha", [](auto& config) { config.alpha = 8.5; });
   refuse("batch_size", [](auto& config) { config.batch_size = 3; });
   refuse("gradient_accumulation", [](auto& config) { config.gradient_accumulation = 1; });
-  refuse(
-      "image_count", [](auto&) {}, 6);
+  refuse("image_count", [](auto&) {}, 6);
   const auto half = load_tiny_model(torch::kBFloat16);
   Trainer other(half, accumulating_config(), tiny_images(5));
   CHECK_ERROR(restore_checkpoint(other, file), ErrorCode::kCheckpointIncompatible, "precision");

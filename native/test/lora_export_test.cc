@@ -30,11 +30,6 @@ static std::string export_ramp(const std::string& name) {
   return directory;
 }
 
-static std::string read_file(const std::string& file) {
-  std::ifstream stream(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
 static std::string kohya_key(std::string name) {
   std::replace(name.begin(), name.end(), '.', '_');
   return "lora_unet_" + name;

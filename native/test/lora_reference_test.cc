@@ -3,7 +3,7 @@
 #include "core/lora/lora_step.h"
 #include "core/train/noise_schedule.h"
 #include "core/train/random_streams.h"
-#include "tiny_model.h"
+#include "golden.h"
 
 using namespace brushwork;
 using namespace brushwork::test;
@@ -35,9 +35,8 @@ double first_micro_step(const BaseModel& model, const Json& golden, LoraParamete
   const auto noise = draw_normal(mean.sizes(), {seed, RandomStream::kNoise, 0});
   const auto noisy = NoiseSchedule(model.scheduler, torch::kCPU).add_noise(latents, noise, timesteps);
 
-  lora.initialize([&](int64_t ordinal) {
-    return make_generator({seed, RandomStream::kLoraInit, static_cast<uint64_t>(ordinal)});
-  });
+  lora.initialize(
+      [&](int64_t ordinal) { return make_generator({seed, RandomStream::kLoraInit, static_cast<uint64_t>(ordinal)}); });
   LoraStep step(lora, model.unet.dtype());
   const auto predicted = model.unet.forward(noisy, timesteps, model.unet.prepare_text(torch::cat(states)), &step);
   const auto loss = torch::mse_loss(predicted, noise);

@@ -3,7 +3,7 @@
 #include "core/errors.h"
 #include "core/lora/lora_step.h"
 #include "core/train/random_streams.h"
-#include "tiny_model.h"
+#include "golden.h"
 
 using namespace brushwork;
 using namespace brushwork::test;

@@ -3,7 +3,7 @@
 // Tolerance, relative in the 2-norm: both sides compute in float32 with other orders of summation; measured differences
 // are at most 1.1e-6.
 #include "check.h"
-#include "tiny_model.h"
+#include "golden.h"
 
 using namespace brushwork;
 using namespace brushwork::test;

@@ -4,7 +4,7 @@
 #include <fstream>
 
 #include "check.h"
-#include "tiny_model.h"
+#include "golden.h"
 
 using namespace brushwork;
 using namespace brushwork::test;

@@ -1,49 +1,13 @@
-// A small base model and a small job for the tests of training: made on first use, removed at the program's end.
+// A small job for the tests of training.
 #pragma once
 
-#include <unistd.h>
-
-#include <filesystem>
 #include <string>
 #include <vector>
 
-#include "core/model_io/base_model.h"
-#include "core/model_io/random_base_model.h"
 #include "core/train/trainer.h"
+#include "tiny_model.h"
 
 namespace brushwork::test {
-
-// A directory of this program's own below the system's temporary one.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "brushwork-test-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary directory");
-    path_ = pattern;
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
-
-inline const TemporaryDirectory& temporary_directory() {
-  static const TemporaryDirectory directory;
-  return directory;
-}
-
-// The "tiny" preset in `dtype`, on the CPU.
-inline BaseModel load_tiny_model(torch::Dtype dtype = torch::kFloat32) {
-  const auto directory = temporary_directory() / "tiny-model";
-  if (!std::filesystem::exists(directory)) write_random_base_model(directory, "tiny", 7);
-  return load_base_model(directory, {.device = torch::kCPU, .unet_dtype = dtype});
-}
-
-inline const BaseModel& tiny_model() {
-  static const BaseModel model = load_tiny_model();
-  return model;
-}
 
 // `count` pictures of 64 x 32 px, each another pattern; every second one shares its caption with the first.
 inline std::vector<TrainingImage> tiny_images(int64_t count) {

@@ -4,7 +4,7 @@
 
 #include "check.h"
 #include "core/train/trainer.h"
-#include "tiny_model.h"
+#include "golden.h"
 
 using namespace brushwork;
 using namespace brushwork::test;

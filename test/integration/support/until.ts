@@ -14,3 +14,16 @@ export async function until(
     await sleep(50);
   }
 }
+
+/** Tries until it passes, or fails with the last reason. */
+export async function eventually<T>(check: () => Promise<T>, timeoutMs = 30_000): Promise<T> {
+  const deadlineMs = Date.now() + timeoutMs;
+  for (;;) {
+    try {
+      return await check();
+    } catch (error) {
+      if (Date.now() > deadlineMs) throw error;
+      await sleep(100);
+    }
+  }
+}

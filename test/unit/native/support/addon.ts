@@ -1,0 +1,71 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { loadAddon } from '../../../../native/index.ts';
+import type {
+  NativeAddon,
+  NativeImage,
+  NativeJob,
+  NativeSampleOptions,
+  NativeTrainer,
+} from '../../../../native/native.ts';
+
+export const SIDE_PX = 64;
+
+export function image(index: number): NativeImage {
+  const pixels = Uint8Array.from({ length: SIDE_PX * SIDE_PX * 3 }, (_, k) => (k * (index + 3)) % 256);
+  const tokenIds = new Int32Array(77).fill(1023);
+  tokenIds.set([1022, 5 + index]);
+  return { name: `${index}.png`, widthPx: SIDE_PX, heightPx: SIDE_PX, pixels, tokenIds };
+}
+
+export function job(changes: Partial<NativeJob['config']> = {}): NativeJob {
+  return {
+    config: {
+      seed: 3,
+      rank: 4,
+      alpha: 8,
+      dropout: 0.1,
+      learningRate: 1e-3,
+      weightDecay: 0.01,
+      epochs: 1000,
+      batchSize: 1,
+      gradientAccumulation: 1,
+      maxGradNorm: null,
+      mixedPrecision: 'no',
+      ...changes,
+    },
+    images: [image(0), image(1)],
+  };
+}
+
+export function sampleOptions(): NativeSampleOptions {
+  const { tokenIds } = image(0);
+  const size = { widthPx: SIDE_PX, heightPx: SIDE_PX };
+  return { tokenIds, negativeTokenIds: tokenIds, stepCount: 2, guidanceScale: 3, seed: 1, ...size, useLora: true };
+}
+
+/** The addon, a tiny base model in `directory`, and a trainer that has loaded it. */
+export interface LoadedAddon {
+  addon: NativeAddon;
+  directory: string;
+  modelDirectory: string;
+  trainer: NativeTrainer;
+}
+
+/** Loads the addon for the tests of a `describe`, which share one trainer. */
+export function addonForAllTests(assign: (loaded: LoadedAddon) => void): void {
+  let directory: string;
+
+  before(async () => {
+    const addon = loadAddon();
+    directory = mkdtempSync(path.join(tmpdir(), 'brushwork-addon-'));
+    const modelDirectory = path.join(directory, 'model');
+    await addon.writeRandomBaseModel({ directory: modelDirectory, preset: 'tiny', seed: 7 });
+    const trainer = new addon.Trainer({ device: 'cpu', threadCount: 1 });
+    await trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'no' });
+    assign({ addon, directory, modelDirectory, trainer });
+  });
+
+  after(() => rmSync(directory, { recursive: true, force: true }));
+}

@@ -1,4 +1,4 @@
-// Started by trainer-process.test.ts, which kills it: a parent that keeps its trainer busy. Its arguments are the trainer's
+// Started by trainer-process-faults.test.ts, which kills it: a parent that keeps its trainer busy. Its arguments are the trainer's
 // job as JSON, a file for checkpoints, and what to be doing: training, or loading and writing again and again.
 import { pino } from 'pino';
 import type { TrainerJob } from '../../../common/trainer.ts';

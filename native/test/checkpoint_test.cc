@@ -1,6 +1,5 @@
 #include "core/train/checkpoint.h"
 
-
 #include "check.h"
 #include "core/model_io/safetensors.h"
 #include "tiny_job.h"

@@ -1,7 +1,6 @@
 #include "core/model_io/safetensors.h"
 
 #include <filesystem>
-#include <fstream>
 
 #include "check.h"
 #include "golden.h"

@@ -69,7 +69,7 @@ struct SafetensorsFile::Mapping {
 SafetensorsFile::SafetensorsFile(const std::string& path, ErrorCode error_code)
     : path_(path), error_code_(error_code), mapping_(std::make_shared<Mapping>()) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  struct stat info {};
+  struct stat info{};
   if (file.fd < 0 || ::fstat(file.fd, &info) != 0) fail(std::string("can't be opened: ") + std::strerror(errno));
   if (!S_ISREG(info.st_mode)) fail("is no regular file");
   mapping_->size_bytes = static_cast<uint64_t>(info.st_size);
@@ -169,8 +169,7 @@ torch::Tensor SafetensorsFile::tensor(const std::string& name) const {
     std::memcpy(copy.mutable_data_ptr(), data, entry.end_bytes - entry.begin_bytes);
     return copy;
   }
-  return torch::from_blob(
-      data, entry.shape, [keep = mapping_](void*) {}, torch::dtype(entry.dtype));
+  return torch::from_blob(data, entry.shape, [keep = mapping_](void*) {}, torch::dtype(entry.dtype));
 }
 
 namespace {

@@ -6,7 +6,6 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
 import type { WorkflowHandle } from '@temporalio/client';
-import { connect } from 'amqplib';
 import { stringify } from 'yaml';
 import { loadConfig } from '../../../common/config.ts';
 import type { ObjectStore } from '../../../common/object-store.ts';
@@ -15,6 +14,7 @@ import { loadAddon } from '../../../native/index.ts';
 import { writeRandomBaseModel } from '../../../native/trainer/random-base-model.ts';
 import { startBackend } from '../../../scripts/stack/backend.ts';
 import type { Backend } from '../../../scripts/stack/backend.ts';
+import { publishJob } from '../../../scripts/stack/publisher.ts';
 import { startStack } from '../../../scripts/stack/stack.ts';
 import type { Stack } from '../../../scripts/stack/stack.ts';
 import { createObjectStore } from '../../../worker/object-store.ts';
@@ -122,21 +122,13 @@ export class TestService {
     return { styleId, taskId: randomUUID(), epochs, images: names.map((name) => `s3://${BUCKET}/pictures/${name}`) };
   }
 
-  /** Publishes a job as the backend's publisher does. */
   async publish(job: JobMessage): Promise<void> {
-    const message = {
+    await publishJob(this.stack.amqpUrl, QUEUE, {
       task_id: job.taskId,
       type: 'model_training',
       data: { style_id: job.styleId, images: job.images, parameters: { epochs: job.epochs } },
       webhook_url: `${this.backend.origin}/api/webhooks/training/${job.styleId}/status`,
-    };
-    const amqp = await connect(this.stack.amqpUrl);
-    const channel = await amqp.createConfirmChannel();
-    await channel.assertQueue(QUEUE, { durable: true });
-    const options = { persistent: true, contentType: 'application/json' };
-    channel.sendToQueue(QUEUE, Buffer.from(JSON.stringify(message)), options);
-    await channel.waitForConfirms();
-    await amqp.close();
+    });
   }
 
   handleOf(job: JobMessage): WorkflowHandle {

@@ -1,6 +1,5 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
-import path from 'node:path';
+import { readFileSync } from 'node:fs';
+import type { BaseModel } from '../activities/dependencies.ts';
 import { loadConfig } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
 import { InvalidRequestError } from '../common/errors.ts';
@@ -13,9 +12,8 @@ import { TrainerProcess } from '../native/trainer/trainer-process.ts';
 import { resolveBaseModel } from '../worker/base-model.ts';
 import { integerOption, parseOptions, requireOption } from './command.ts';
 import type { Command } from './command.ts';
-import { writeLossChart } from './loss-chart.ts';
-import { ProgressDisplay, downloadDisplay } from './progress.ts';
-import { StepLog } from './step-log.ts';
+import { downloadDisplay } from './progress.ts';
+import { INTERRUPTED, OutputDirectory, runTraining } from './training-run.ts';
 
 const HELP = `Usage: brushwork train --model <dir|hub id> --images <dir> --output <dir> [options]
 
@@ -33,12 +31,8 @@ Options:
   --threads    CPU threads; equal counts give equal bits; default: trainer.cpuThreads of the service's configuration
   --resume     go on from the checkpoint that an interrupted run left in the output directory
 
-Ctrl-C stops at the next step and leaves a checkpoint.
+A checkpoint is written every 10 epochs. Ctrl-C stops at the next step and leaves one, too; a second Ctrl-C ends at once.
 `;
-
-/** Exit code of a run that was interrupted, as shells have it. */
-const INTERRUPTED = 130;
-const CHECKPOINT_NAME = 'checkpoint.safetensors';
 
 /** `brushwork train`. */
 export const trainCommand: Command = {
@@ -60,15 +54,13 @@ export const trainCommand: Command = {
     const threads = options.threads === undefined ? null : integerOption('--threads', options.threads, 1, 1024);
     const recipe = options.config === undefined ? {} : readRecipe(options.config);
     const service = loadConfig({ roles: [] });
+    const target = new OutputDirectory(output, options.resume);
     const stop = new AbortController();
-    for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => stop.abort());
+    for (const name of ['SIGINT', 'SIGTERM'] as const) {
+      // The trainer ends with this process.
+      process.on(name, () => (stop.signal.aborted ? process.exit(INTERRUPTED) : stop.abort()));
+    }
     const logger = createLogger({ level: 'warn', secrets: [] });
-    const { directory, name } = await resolveBaseModel(model, {
-      ...service.trainer,
-      logger,
-      signal: stop.signal,
-      onProgress: downloadDisplay(process.stdout),
-    });
     const trainer = new TrainerProcess({
       device: service.trainer.device,
       threadCount: threads ?? service.trainer.cpuThreads,
@@ -76,15 +68,26 @@ export const trainCommand: Command = {
       logger,
     });
     try {
-      const job = await describeJob(trainer, {
-        images,
-        recipe,
-        service,
-        baseModelDirectory: directory,
-        baseModelName: name,
-        fallbackCaption: options.caption ?? service.training.instancePrompt,
+      const baseModel = await resolveBaseModel(model, {
+        ...service.trainer,
+        logger,
+        signal: stop.signal,
+        onProgress: downloadDisplay(process.stdout),
       });
-      return await trainTo(output, { trainer, job, resume: options.resume, signal: stop.signal });
+      const fallbackCaption = options.caption ?? service.training.instancePrompt;
+      const job = await describeJob(trainer, { images, recipe, service, baseModel, fallbackCaption });
+      return await runTraining({
+        trainer,
+        job,
+        baseModelFingerprint: baseModel.fingerprint,
+        target,
+        output: process.stdout,
+        signal: stop.signal,
+      });
+    } catch (error) {
+      if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
+      process.stdout.write('stopped before the first step\n');
+      return INTERRUPTED;
     } finally {
       await trainer.kill();
     }
@@ -108,12 +111,11 @@ async function describeJob(
     images: string;
     recipe: PartialTrainingConfig;
     service: Config;
-    baseModelDirectory: string;
-    baseModelName: string;
+    baseModel: BaseModel;
     fallbackCaption: string;
   },
 ): Promise<TrainerJob> {
-  const { images, recipe, service, baseModelDirectory, baseModelName, fallbackCaption } = given;
+  const { images, recipe, service, baseModel, fallbackCaption } = given;
   const imageCount = (await listPictures(images)).length;
   const { mixedPrecisionDefault } = await trainer.runtime();
   const nothingRequested = { epochs: null, learningRate: null, batchSize: null };
@@ -122,52 +124,12 @@ async function describeJob(
     imageCount: Math.max(1, imageCount),
     mixedPrecisionDefault,
   });
-  return { jobId: 'cli', baseModelDirectory, baseModelName, imageDirectory: images, fallbackCaption, config };
-}
-
-async function trainTo(
-  output: string,
-  run: { trainer: Trainer; job: TrainerJob; resume: boolean; signal: AbortSignal },
-): Promise<number> {
-  const { trainer, job, resume, signal } = run;
-  const checkpointFile = path.join(output, CHECKPOINT_NAME);
-  if (resume && !existsSync(checkpointFile)) {
-    throw new InvalidRequestError(`${checkpointFile} does not exist: start without --resume.`);
-  }
-  await mkdir(output, { recursive: true });
-  process.stdout.write('loading the base model, encoding pictures and captions\n');
-  const start = await trainer.prepare(job, resume ? checkpointFile : null, signal);
-  const log = new StepLog(path.join(output, 'steps.jsonl'), start.microStepsRun);
-  const display = new ProgressDisplay(process.stdout);
-  const stepsPerEpoch = Math.ceil((await listPictures(job.imageDirectory)).length / job.config.batchSize);
-  const startMs = performance.now();
-  const { position, stopped } = await trainer.train(
-    job.config.epochs,
-    (report) => {
-      log.append(report);
-      const stepsPerSecond = (report.step + 1 - start.microStepsRun) / ((performance.now() - startMs) / 1000);
-      const stepsLeft = job.config.epochs * stepsPerEpoch - (report.step + 1);
-      display.update({
-        epoch: (report.step + 1) / stepsPerEpoch,
-        totalEpochs: job.config.epochs,
-        loss: report.loss,
-        stepsPerSecond,
-        remainingSeconds: stepsLeft / stepsPerSecond,
-      });
-    },
-    signal,
-  );
-  display.end();
-  log.close();
-  if (stopped) {
-    await trainer.saveCheckpoint(checkpointFile);
-    process.stdout.write(`stopped after ${position.microStepsRun} steps: the same command with --resume goes on\n`);
-    return INTERRUPTED;
-  }
-  await trainer.exportWeights(output);
-  const lossChart = path.join(output, 'loss.png');
-  await writeLossChart({ epochLosses: log.epochLosses, stepLosses: log.stepLosses }, lossChart);
-  await rm(checkpointFile, { force: true });
-  process.stdout.write(`weights: ${path.join(output, 'lora_weights.safetensors')}\nloss curve: ${lossChart}\n`);
-  return 0;
+  return {
+    jobId: 'cli',
+    baseModelDirectory: baseModel.directory,
+    baseModelName: baseModel.name,
+    imageDirectory: images,
+    fallbackCaption,
+    config,
+  };
 }

@@ -29,7 +29,7 @@ export function describeExit(exit: ChildExit): BrushworkError {
     );
   }
   return new GpuFaultError(
-    `The trainer process ended ${how}. It is started anew from the last checkpoint; if this repeats, check the GPU (nvidia-smi, dmesg).${words}`,
+    `The trainer process ended ${how}. Started again, the training goes on from its last checkpoint; if this repeats, check the GPU (nvidia-smi, dmesg).${words}`,
   );
 }
 

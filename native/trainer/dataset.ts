@@ -57,6 +57,16 @@ export async function listPictures(directory: string): Promise<string[]> {
 }
 
 /**
+ * Name of the text file that holds a picture's caption.
+ *
+ * @param pictureName - e.g. `hill.jpg`
+ * @returns e.g. `hill.txt`
+ */
+export function captionFile(pictureName: string): string {
+  return `${pictureName.slice(0, -extname(pictureName).length)}.txt`;
+}
+
+/**
  * Reads all pictures of a directory with their captions. Deterministic: equal files give equal pixels in equal order.
  *
  * @param directory - pictures, and beside each an optional caption `<same stem>.txt`
@@ -97,7 +107,7 @@ async function readPicture(directory: string, name: string, options: DatasetOpti
   try {
     const bytes = await readFile(join(directory, name));
     const decoded = await decodePicture(bytes, options.resolutionPx, options.limits ?? LOCAL_PICTURE_LIMITS);
-    const own = await readCaption(join(directory, `${name.slice(0, -extname(name).length)}.txt`));
+    const own = await readCaption(join(directory, captionFile(name)));
     return { name, ...decoded, caption: own ?? options.fallbackCaption, hasOwnCaption: own !== null };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);

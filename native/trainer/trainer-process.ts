@@ -14,7 +14,7 @@ import { TrainerChild, type TrainerLogger } from './trainer-child.ts';
 /** How a {@link TrainerProcess} runs. */
 export interface TrainerProcessOptions {
   device: TrainerDevice;
-  /** CPU threads for the mathematics, see `defaultThreadCount`. */
+  /** CPU threads for the mathematics: results are equal bit for bit only under equal counts. */
   threadCount: number;
   /** The GPUs that it may see, as in `CUDA_VISIBLE_DEVICES`; default: what the environment says. */
   cudaVisibleDevices?: string | null;

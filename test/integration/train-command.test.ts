@@ -23,6 +23,14 @@ interface Run {
   stderr: string;
 }
 
+function isGroupAlive(groupId: number): boolean {
+  try {
+    return process.kill(-groupId, 0);
+  } catch {
+    return false;
+  }
+}
+
 describe('brushwork train', function () {
   this.timeout(180_000);
   let directory: string;
@@ -141,14 +149,43 @@ describe('brushwork train', function () {
       const stepCount = stepsOf(output).length;
       assert.ok(stepCount < STEPS, 'it was stopped too late to show anything');
       assert.match(stopped.stdout, new RegExp(`stopped after ${stepCount} steps: .* --resume goes on`));
-      assert.deepEqual(readdirSync(at(output)).sort(), ['checkpoint.safetensors', 'steps.jsonl']);
+      assert.match(stopped.stdout, /^stopping after this step$/m);
+      assert.deepEqual(readdirSync(at(output)).sort(), ['checkpoint.json', 'checkpoint.safetensors', 'steps.jsonl']);
+      const anew = await train(output);
+      assert.match(anew.stderr, /^INVALID_REQUEST: .* go on with --resume, or delete it to start anew\.\n$/);
+      const other = await train(output, '--resume', '--caption', 'something else');
+      assert.match(
+        other.stderr,
+        /^CHECKPOINT_INCOMPATIBLE: .* other captions: picture-1\.png, .*picture-9\.jpg\..*\n$/,
+      );
 
       const resumed = await train(output, '--resume');
       assert.equal(resumed.code, 0, resumed.stderr);
       assertEqualFiles(output);
-      assert.ok(!existsSync(path.join(at(output), 'checkpoint.safetensors')), 'the checkpoint has served');
+      const left = readdirSync(at(output)).filter((name) => name.startsWith('checkpoint'));
+      assert.deepEqual(left, [], 'the checkpoint has served');
     });
   }
+
+  it('ends at once on a second Ctrl-C, and its trainer with it', async () => {
+    const output = 'ended';
+    let sent: Promise<void> = Promise.resolve();
+    let group = 0;
+    const ended = await brushwork(
+      (groupId) => {
+        group = groupId;
+        sent = until(() => existsSync(path.join(at(output), 'steps.jsonl')), 'the first step').then(() => {
+          process.kill(groupId, 'SIGINT');
+          process.kill(groupId, 'SIGTERM');
+        });
+      },
+      ...optionsFor(output),
+    );
+    await sent;
+    assert.equal(ended.code, 130, ended.stderr);
+    await until(() => !isGroupAlive(group), 'the end of the trainer', 2_000);
+    assert.ok(!existsSync(path.join(at(output), 'lora_weights.safetensors')));
+  });
 
   it('refuses to resume where there is no checkpoint', async () => {
     const { code, stderr } = await train('never-started', '--resume');

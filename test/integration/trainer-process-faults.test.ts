@@ -39,7 +39,7 @@ describe('trainer process, when something goes wrong', function () {
       scene.trainer.train(1000, ({ step }) => step === 8 && process.kill(pid, 'SIGSEGV'), NEVER),
       (error) => {
         assert.ok(error instanceof GpuFaultError);
-        assert.match(error.message, /ended by SIGSEGV.*started anew from the last checkpoint/);
+        assert.match(error.message, /ended by SIGSEGV.*goes on from its last checkpoint/);
         return true;
       },
     );

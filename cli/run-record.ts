@@ -1,0 +1,90 @@
+import { createHash } from 'node:crypto';
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { CheckpointIncompatibleError } from '../common/errors.ts';
+import type { TrainerJob } from '../common/trainer.ts';
+import { captionFile, listPictures } from '../native/trainer/dataset.ts';
+
+/**
+ * What a checkpoint was made from, beside what it says of itself (see `docs/training.md`): lies next to it, so that a
+ * resume with other pictures is refused instead of training on with them.
+ */
+export interface RunRecord {
+  /** See `fingerprintModel`. */
+  baseModel: string;
+  /** SHA-256 of each picture, by name. */
+  pictures: Record<string, string>;
+  /** SHA-256 of each picture's text file, or of the fallback caption, by the picture's name. */
+  captions: Record<string, string>;
+}
+
+/**
+ * Describes what a run is made from.
+ *
+ * @param job - its pictures and fallback caption
+ * @param baseModelFingerprint - of its base model
+ */
+export async function recordOf(job: TrainerJob, baseModelFingerprint: string): Promise<RunRecord> {
+  const record: RunRecord = { baseModel: baseModelFingerprint, pictures: {}, captions: {} };
+  for (const name of await listPictures(job.imageDirectory)) {
+    const caption = await readOrNull(path.join(job.imageDirectory, captionFile(name)));
+    // What can't be read is named by the trainer, together with what can't be decoded.
+    record.pictures[name] = sha256Of((await readOrNull(path.join(job.imageDirectory, name))) ?? '');
+    record.captions[name] = sha256Of(caption ?? job.fallbackCaption);
+  }
+  return record;
+}
+
+/**
+ * Writes a record, atomically.
+ *
+ * @param file - to write
+ * @param record - what the run is made from
+ */
+export async function writeRecord(file: string, record: RunRecord): Promise<void> {
+  const temporary = `${file}.${process.pid}.part`;
+  await writeFile(temporary, `${JSON.stringify(record, null, 2)}\n`);
+  await rename(temporary, file);
+}
+
+/**
+ * Makes sure that a run may go on from the checkpoint beside a record.
+ *
+ * @param file - the record
+ * @param current - what the run is made from now
+ * @throws CheckpointIncompatibleError naming everything that differs, or that the record can't be read
+ */
+export async function checkRecord(file: string, current: RunRecord): Promise<void> {
+  let saved: RunRecord;
+  try {
+    saved = JSON.parse(await readFile(file, 'utf8')) as RunRecord;
+  } catch (error) {
+    throw new CheckpointIncompatibleError(
+      `${file}, which says what the checkpoint was made from, can't be read: start in another output directory.`,
+      { cause: error },
+    );
+  }
+  const faults = [
+    ...(saved.baseModel === current.baseModel ? [] : ['another base model']),
+    ...differences('other pictures:', saved.pictures, current.pictures),
+    ...differences('other captions:', saved.captions, current.captions),
+  ];
+  if (faults.length === 0) return;
+  throw new CheckpointIncompatibleError(
+    `The checkpoint was made from ${faults.join('; ')}. Undo the change, or start in another output directory.`,
+  );
+}
+
+function differences(what: string, saved: Record<string, string>, current: Record<string, string>): string[] {
+  const names = [...new Set([...Object.keys(saved), ...Object.keys(current)])].sort();
+  const changed = names.filter((name) => saved[name] !== current[name]);
+  return changed.length === 0 ? [] : [`${what} ${changed.join(', ')}`];
+}
+
+async function readOrNull(file: string): Promise<Buffer | null> {
+  return readFile(file).catch(() => null);
+}
+
+function sha256Of(content: string | Buffer): string {
+  return createHash('sha256').update(content).digest('hex');
+}

@@ -1,0 +1,149 @@
+import { existsSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { InvalidRequestError } from '../common/errors.ts';
+import type { StepReport, Trainer, TrainerJob, TrainerPosition } from '../common/trainer.ts';
+import { listPictures } from '../native/trainer/dataset.ts';
+import { writeLossChart } from './loss-chart.ts';
+import { ProgressDisplay } from './progress.ts';
+import type { ProgressOutput } from './progress.ts';
+import { checkRecord, recordOf, writeRecord } from './run-record.ts';
+import { StepLog } from './step-log.ts';
+
+/** Exit code of a run that was interrupted, as shells have it. */
+export const INTERRUPTED = 130;
+
+/** A run that crashes loses at most so many epochs, as in the service. */
+const CHECKPOINT_EPOCHS = 10;
+
+/** Where a run writes. */
+export class OutputDirectory {
+  readonly directory: string;
+  readonly resume: boolean;
+
+  /**
+   * @param directory - made when absent
+   * @param resume - whether an interrupted run is to go on
+   * @throws InvalidRequestError when there is none to go on, or one that would be lost
+   */
+  constructor(directory: string, resume: boolean) {
+    this.directory = directory;
+    this.resume = resume;
+    const isInterrupted = existsSync(this.checkpointFile);
+    if (resume && !isInterrupted) {
+      throw new InvalidRequestError(`${this.checkpointFile} does not exist: start without --resume.`);
+    }
+    if (!resume && isInterrupted) {
+      throw new InvalidRequestError(
+        `${this.checkpointFile} is of a run that was interrupted: go on with --resume, or delete it to start anew.`,
+      );
+    }
+  }
+
+  get checkpointFile(): string {
+    return this.inside('checkpoint.safetensors');
+  }
+
+  get recordFile(): string {
+    return this.inside('checkpoint.json');
+  }
+
+  /** Path of a file in it. */
+  inside(name: string): string {
+    return path.join(this.directory, name);
+  }
+}
+
+/** What {@link runTraining} needs. */
+export interface TrainingRun {
+  trainer: Trainer;
+  job: TrainerJob;
+  baseModelFingerprint: string;
+  target: OutputDirectory;
+  /** Receives progress and where the results are. */
+  output: ProgressOutput;
+  /** Stops it at the next step, with a checkpoint. */
+  signal: AbortSignal;
+}
+
+/**
+ * Trains to the end and writes the results, or stops when it is asked to.
+ *
+ * @param run - see {@link TrainingRun}
+ * @returns the exit code
+ * @throws CheckpointIncompatibleError when it is to go on from a checkpoint of another run
+ */
+export async function runTraining(run: TrainingRun): Promise<number> {
+  const { trainer, job, target, output, signal } = run;
+  const record = await recordOf(job, run.baseModelFingerprint);
+  if (target.resume) await checkRecord(target.recordFile, record);
+  await mkdir(target.directory, { recursive: true });
+  output.write('loading the base model, encoding pictures and captions\n');
+  const start = await trainer.prepare(job, target.resume ? target.checkpointFile : null, signal);
+  await writeRecord(target.recordFile, record);
+  const log = new StepLog(target.inside('steps.jsonl'), start.microStepsRun);
+  const display = new ProgressDisplay(output);
+  const announceStop = (): void => {
+    display.end();
+    output.write('stopping after this step\n');
+  };
+  signal.addEventListener('abort', announceStop, { once: true });
+  try {
+    const onStep = await stepMonitor(job, start, display);
+    const { position, stopped } = await trainInChunks(run, start, (report) => {
+      log.append(report);
+      if (!signal.aborted) onStep(report);
+    });
+    if (stopped) {
+      await trainer.saveCheckpoint(target.checkpointFile);
+      output.write(`stopped after ${position.microStepsRun} steps: the same command with --resume goes on\n`);
+      return INTERRUPTED;
+    }
+  } finally {
+    signal.removeEventListener('abort', announceStop);
+    display.end();
+    log.close();
+  }
+  await trainer.exportWeights(target.directory);
+  const lossChart = target.inside('loss.png');
+  await writeLossChart({ epochLosses: log.epochLosses, stepLosses: log.stepLosses }, lossChart);
+  for (const file of [target.checkpointFile, target.recordFile]) await rm(file, { force: true });
+  output.write(`weights: ${target.inside('lora_weights.safetensors')}\nloss curve: ${lossChart}\n`);
+  return 0;
+}
+
+async function trainInChunks(
+  { trainer, job, target, signal }: TrainingRun,
+  start: TrainerPosition,
+  onStep: (report: StepReport) => void,
+): Promise<{ position: TrainerPosition; stopped: boolean }> {
+  const { epochs } = job.config;
+  let position = start;
+  for (;;) {
+    const chunkEnd = (Math.floor(position.epochsRun / CHECKPOINT_EPOCHS) + 1) * CHECKPOINT_EPOCHS;
+    const result = await trainer.train(Math.min(epochs, chunkEnd), onStep, signal);
+    if (result.stopped || result.position.epochsRun >= epochs) return result;
+    position = await trainer.saveCheckpoint(target.checkpointFile);
+  }
+}
+
+/** Turns reports into a line of progress; speed and rest are measured from here on. */
+async function stepMonitor(
+  { imageDirectory, config }: TrainerJob,
+  start: TrainerPosition,
+  display: ProgressDisplay,
+): Promise<(report: StepReport) => void> {
+  const stepsPerEpoch = Math.ceil((await listPictures(imageDirectory)).length / config.batchSize);
+  const startMs = performance.now();
+  return ({ step, loss }) => {
+    const stepsRun = step + 1;
+    const stepsPerSecond = (stepsRun - start.microStepsRun) / ((performance.now() - startMs) / 1000);
+    display.update({
+      epoch: stepsRun / stepsPerEpoch,
+      totalEpochs: config.epochs,
+      loss,
+      stepsPerSecond,
+      remainingSeconds: (config.epochs * stepsPerEpoch - stepsRun) / stepsPerSecond,
+    });
+  };
+}

@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { checkRecord, recordOf, writeRecord } from '../../../cli/run-record.ts';
+import { CheckpointIncompatibleError } from '../../../common/errors.ts';
+import { jobOf } from './support/job.ts';
+
+describe('run record', () => {
+  let directory: string;
+  let file: string;
+  const write = (name: string, content: string): void => writeFileSync(path.join(directory, name), content);
+  const current = (fallbackCaption = 'a picture', baseModel = 'f00') =>
+    recordOf(jobOf({ imageDirectory: directory, fallbackCaption }), baseModel);
+
+  beforeEach(async () => {
+    directory = mkdtempSync(path.join(tmpdir(), 'run-record-'));
+    file = path.join(directory, 'checkpoint.json');
+    write('a.jpg', 'one');
+    write('a.txt', 'caption');
+    write('b.png', 'two');
+    await writeRecord(file, await current());
+  });
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  async function refusal(record: Parameters<typeof checkRecord>[1]): Promise<string> {
+    try {
+      await checkRecord(file, record);
+    } catch (error) {
+      assert.ok(error instanceof CheckpointIncompatibleError);
+      return error.message;
+    }
+    return 'accepted';
+  }
+
+  it('accepts the same run, whatever else lies in the directory', async () => {
+    write('notes.md', 'no picture');
+    assert.equal(await refusal(await current()), 'accepted');
+  });
+
+  it('names everything that differs', async () => {
+    write('b.png', 'another');
+    write('c.webp', 'three');
+    const message = await refusal(await current('another caption', 'bad'));
+    assert.match(
+      message,
+      /made from another base model; other pictures: b\.png, c\.webp; other captions: b\.png, c\.webp\. Undo the change/,
+    );
+  });
+
+  it('notices a caption that changed, and the fallback only where it counts', async () => {
+    write('a.txt', 'other');
+    assert.match(await refusal(await current()), /from other captions: a\.jpg\./);
+    write('a.txt', 'caption');
+    write('b.txt', 'its own');
+    assert.match(await refusal(await current()), /from other captions: b\.png\./);
+  });
+
+  it('refuses without a record, or with half of one', async () => {
+    write('checkpoint.json', '{"baseModel":');
+    assert.match(await refusal(await current()), /can't be read/);
+    rmSync(file);
+    assert.match(await refusal(await current()), /can't be read/);
+  });
+});

@@ -29,10 +29,23 @@ async function main(): Promise<number> {
   };
   const stop = new AbortController();
   const stopped = new Promise<void>((resolve) => stop.signal.addEventListener('abort', () => resolve()));
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => stop.abort());
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      // The kernel ends all parts with this process.
+      if (stop.signal.aborted) process.exit(INTERRUPTED);
+      say('stopping');
+      stop.abort(new Error('The demo was interrupted.'));
+    });
+  }
+  // Whatever the demo is doing: what it waits for is ended below.
+  const interrupted = new Promise<never>((_, reject) => {
+    stop.signal.addEventListener('abort', () => reject(stop.signal.reason as Error));
+  });
+  interrupted.catch(() => undefined);
   const ends: (() => Promise<void>)[] = [];
   try {
-    const lines = await runDemo({ options, directory, say, signal: stop.signal, onEnd: (end) => ends.unshift(end) });
+    const onEnd = (end: () => Promise<void>) => void ends.unshift(end);
+    const lines = await Promise.race([runDemo({ options, directory, say, signal: stop.signal, onEnd }), interrupted]);
     for (const line of lines) process.stdout.write(`${line}\n`);
     if (process.stdout.isTTY && !options.exit && !stop.signal.aborted) {
       say('Everything stays up for a look around; Ctrl-C ends it.');

@@ -14,7 +14,7 @@ const NAME = 'small-random-model-1';
  * @returns its directory
  */
 export async function smallBaseModel(): Promise<string> {
-  const cache = path.join(process.env['XDG_CACHE_HOME'] ?? path.join(os.homedir(), '.cache'), 'brushwork');
+  const cache = path.join(process.env['XDG_CACHE_HOME'] || path.join(os.homedir(), '.cache'), 'brushwork');
   const directory = path.join(cache, NAME);
   if (existsSync(directory)) return directory;
   const unfinished = `${directory}.${process.pid}.part`;

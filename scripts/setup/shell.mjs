@@ -44,6 +44,37 @@ export function which(name, path = process.env.PATH ?? '') {
  */
 
 /**
+ * Makes a signal that ends this process end a child's whole group first: a compiler must not build on unattended.
+ *
+ * @param {import('node:child_process').ChildProcess} child leader of a process group
+ * @returns {() => void} call it when the child has ended
+ */
+function endWithUs(child) {
+  /** @type {[NodeJS.Signals, number][]} */
+  const exitCodes = [
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 129],
+  ];
+  const handlers = exitCodes.map(([signal, exitCode]) => {
+    const handler = () => {
+      try {
+        if (child.pid !== undefined) process.kill(-child.pid, 'SIGTERM');
+      } catch {
+        // It has ended already.
+      }
+      // Later, so that each child's handler has its turn.
+      setImmediate(() => process.exit(exitCode));
+    };
+    process.on(signal, handler);
+    return /** @type {const} */ ([signal, handler]);
+  });
+  return () => {
+    for (const [signal, handler] of handlers) process.off(signal, handler);
+  };
+}
+
+/**
  * Runs a command with its output kept back.
  *
  * @param {string} command
@@ -58,7 +89,10 @@ export function capture(command, commandArguments, options = {}) {
       env: options.env ?? process.env,
       cwd: options.cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
+      // A process group of its own, so that all of it can be ended together.
+      detached: true,
     });
+    const letGo = endWithUs(child);
     let stdout = '';
     let everything = '';
     let rest = '';
@@ -75,8 +109,12 @@ export function capture(command, commandArguments, options = {}) {
       feed(text);
     });
     child.stderr.setEncoding('utf8').on('data', feed);
-    child.on('error', (error) => reject(new CommandError(`${command}: ${error.message}`, everything)));
+    child.on('error', (error) => {
+      letGo();
+      reject(new CommandError(`${command}: ${error.message}`, everything));
+    });
     child.on('close', (code, signal) => {
+      letGo();
       if (code === 0) resolve(stdout);
       else
         reject(

@@ -10,7 +10,7 @@ import { fetchBucketModel, parseBucketModel } from './bucket-model.ts';
 import { fetchHubModel, parseHubId } from './hub-download.ts';
 import type { ModelDownloadOptions } from './model-download.ts';
 import { fingerprintModel } from './model-fingerprint.ts';
-import { INDEX_FILE, checkModelKind, selectModelFiles } from './model-files.ts';
+import { INDEX_FILE, UNET_CONFIG_FILE, checkModelKind, checkUnet, selectModelFiles } from './model-files.ts';
 
 /** What {@link resolveBaseModel} needs. */
 export interface ResolveBaseModelOptions extends ModelDownloadOptions {
@@ -78,6 +78,7 @@ async function openModel(directory: string, name: string, options: ResolveBaseMo
   // Other kinds lack some of our files: to say which kind it is tells more.
   if (paths.includes(INDEX_FILE)) checkModelKind(await readFile(path.join(directory, INDEX_FILE), 'utf8'), directory);
   const { descriptions, weights } = selectModelFiles(paths, directory);
+  checkUnet(await readFile(path.join(directory, UNET_CONFIG_FILE), 'utf8'), directory);
   const hashed = [...descriptions.filter((file) => file !== INDEX_FILE), ...weights];
   const started = performance.now();
   const fingerprint = await fingerprintModel(directory, hashed, options.cacheDirectory, options.signal);

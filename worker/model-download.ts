@@ -3,7 +3,7 @@ import { mkdir, readFile, rename, stat, statfs, writeFile } from 'node:fs/promis
 import path from 'node:path';
 import { ModelLoadFailedError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
-import { INDEX_FILE, checkModelKind, selectModelFiles } from './model-files.ts';
+import { INDEX_FILE, UNET_CONFIG_FILE, checkModelKind, checkUnet, selectModelFiles } from './model-files.ts';
 import { withFileLock } from './model-lock.ts';
 
 /** Names and lengths of a directory's files, written when all of them are there. */
@@ -67,6 +67,7 @@ export async function downloadModel(
       checkModelKind(await readFile(file, 'utf8'), model.name);
     }
     const { descriptions, weights } = selectModelFiles([...model.sizes.keys()], model.name);
+    // The small files first: a model that they give away is refused before its weights are fetched.
     const files = [...descriptions, ...weights];
     const progress = new ProgressReport(model, files, options);
     await checkSpace(directory, model, files);
@@ -77,6 +78,7 @@ export async function downloadModel(
       await mkdir(path.dirname(file), { recursive: true });
       await fetchUnlessThere(model, name, file, (sizeBytes) => progress.update(name, sizeBytes));
       progress.update(name, sizeIn(model, name));
+      if (name === UNET_CONFIG_FILE) checkUnet(await readFile(file, 'utf8'), model.name);
     }
     await writeRecord(directory, model, files);
     logger.info({ baseModel: model.name, directory }, 'base model downloaded');

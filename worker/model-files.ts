@@ -6,9 +6,12 @@ const WEIGHT_STEMS = ['unet/diffusion_pytorch_model', 'vae/diffusion_pytorch_mod
 /** Full precision comes first, as the trainer looks for it. */
 const WEIGHT_ENDINGS = ['.safetensors', '.fp16.safetensors'];
 
+/** What tells a Stable Diffusion 1.x from later ones and from those for in-painting, whose parts have the same classes. */
+export const UNET_CONFIG_FILE = 'unet/config.json';
+
 const CONFIG_FILES = [
   'scheduler/scheduler_config.json',
-  'unet/config.json',
+  UNET_CONFIG_FILE,
   'vae/config.json',
   'text_encoder/config.json',
 ];
@@ -21,6 +24,9 @@ const PARTS: readonly (readonly [name: string, className: string | null])[] = [
   ['tokenizer', null],
   ['scheduler', null],
 ];
+
+/** Of a latent picture. */
+const LATENT_CHANNELS = 4;
 
 /** Parts that only other kinds of model have. */
 const FOREIGN_PARTS = ['text_encoder_2', 'text_encoder_3', 'tokenizer_2', 'transformer', 'prior'];
@@ -84,7 +90,7 @@ function incomplete(name: string, missing: string[], present: ReadonlySet<string
  * @throws ModelLoadFailedError naming what was found
  */
 export function checkModelKind(indexText: string, name: string): void {
-  const index = parseIndex(indexText, name);
+  const index = parseObject(indexText, INDEX_FILE, name);
   const kind = typeof index['_class_name'] === 'string' ? index['_class_name'] : 'model without _class_name';
   const foreign = FOREIGN_PARTS.filter((part) => classOf(index, part) !== null);
   const wrong = PARTS.flatMap(([part, wanted]) => {
@@ -97,17 +103,38 @@ export function checkModelKind(indexText: string, name: string): void {
   throw new ModelLoadFailedError(`The base model ${name} is a ${kind} (${findings.join(', ')}). ${WANTED}`);
 }
 
-function parseIndex(text: string, name: string): Record<string, unknown> {
-  let index: unknown = null;
+/**
+ * Refuses models that have the classes of Stable Diffusion 1.x but another UNet, before any weights are fetched.
+ *
+ * @param configText - content of `unet/config.json`
+ * @param name - how the model is called in errors
+ * @throws ModelLoadFailedError naming what was found
+ */
+export function checkUnet(configText: string, name: string): void {
+  const config = parseObject(configText, UNET_CONFIG_FILE, name);
+  if (config['use_linear_projection'] === true) {
+    throw new ModelLoadFailedError(
+      `The base model ${name} is a Stable Diffusion 2.x (its unet has linear projections). ${WANTED}`,
+    );
+  }
+  const { in_channels: channels = LATENT_CHANNELS } = config;
+  if (channels === LATENT_CHANNELS) return;
+  throw new ModelLoadFailedError(
+    `The base model ${name} is for in-painting or editing (its unet takes ${JSON.stringify(channels)} channels instead of ${LATENT_CHANNELS}): take the plain one. ${WANTED}`,
+  );
+}
+
+function parseObject(text: string, file: string, name: string): Record<string, unknown> {
+  let value: unknown = null;
   try {
-    index = JSON.parse(text);
+    value = JSON.parse(text);
   } catch (error) {
-    throw new ModelLoadFailedError(`${INDEX_FILE} of the base model ${name} is not valid JSON: fetch it again.`, {
+    throw new ModelLoadFailedError(`${file} of the base model ${name} is not valid JSON: fetch it again.`, {
       cause: error,
     });
   }
-  if (typeof index === 'object' && index !== null && !Array.isArray(index)) return index as Record<string, unknown>;
-  throw new ModelLoadFailedError(`${INDEX_FILE} of the base model ${name} is not a JSON object: fetch it again.`);
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  throw new ModelLoadFailedError(`${file} of the base model ${name} is not a JSON object: fetch it again.`);
 }
 
 /** The class of a part, or null: `["diffusers", "UNet2DConditionModel"]`, `[null, null]` where it was left out. */

@@ -136,6 +136,18 @@ describe('resolveBaseModel', () => {
       await refuses(/no unet/);
     });
 
+    it('what has the classes of 1.x but another unet', async () => {
+      const putUnet = (text: string) => writeFileSync(path.join(model, 'unet/config.json'), text);
+      putUnet('{"in_channels": 4, "use_linear_projection": true}');
+      await refuses(/is a Stable Diffusion 2\.x \(its unet has linear projections\)\. Brushwork trains/);
+      putUnet('{"in_channels": 9}');
+      await refuses(/is for in-painting or editing \(its unet takes 9 channels instead of 4\): take the plain one/);
+      putUnet('{"in_channels": ');
+      await refuses(/unet\/config\.json .* not valid JSON/);
+      putUnet('{}');
+      await resolve(model);
+    });
+
     it('one whose index is no JSON object', async () => {
       for (const text of ['{', '[]', 'null']) {
         writeFileSync(path.join(model, 'model_index.json'), text);
@@ -253,7 +265,11 @@ describe('resolveBaseModel', () => {
       const index = { _class_name: 'StableDiffusion3Pipeline', transformer: ['diffusers', 'SD3Transformer2DModel'] };
       store.objects.set('models/sd/model_index.json', Buffer.from(JSON.stringify(index)));
       await assert.rejects(resolve('s3://bucket/models/sd', { store }), /is a StableDiffusion3Pipeline/);
-      assert.deepEqual(downloads, []);
+      assert.equal(downloads.length, 0);
+      store.objects.set('models/sd/model_index.json', modelFiles()['model_index.json'] ?? Buffer.of());
+      store.objects.set('models/sd/unet/config.json', Buffer.from('{"use_linear_projection": true}'));
+      await assert.rejects(resolve('s3://bucket/models/sd', { store }), /is a Stable Diffusion 2\.x/);
+      assert.ok(!downloads.some((key) => key.endsWith('.safetensors')), downloads.join(' '));
     });
 
     it('tries again when the store breaks off', async () => {

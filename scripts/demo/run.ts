@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Client, Connection } from '@temporalio/client';
 import { stringify } from 'yaml';
-import { ProgressDisplay } from '../../cli/progress.ts';
+import { ProgressDisplay, downloadDisplay } from '../../cli/progress.ts';
 import { loadConfig, requireSection } from '../../common/config.ts';
 import type { Config } from '../../common/config.ts';
 import type { TrainerJob } from '../../common/trainer.ts';
@@ -19,7 +19,7 @@ import { smallBaseModel } from './base-model.ts';
 import type { DemoOptions } from './options.ts';
 import { drawPreview } from './preview.ts';
 import { drawLossCurve, fetchLastCheckpoint, fetchWeights, uploadPictures } from './results.ts';
-import { serviceProcesses } from './service.ts';
+import { serviceProcesses, watchPart } from './service.ts';
 import { watchJob } from './watch.ts';
 
 const PICTURES = path.join(import.meta.dirname, '../../test/fixtures/pictures');
@@ -50,6 +50,12 @@ export async function runDemo(context: DemoContext): Promise<string[]> {
   const { options, directory, say, signal } = context;
   const taskId = randomUUID();
   const token = randomBytes(24).toString('hex');
+  if (options.model !== null) {
+    say(`looking for the base model ${options.model}`);
+    const logger = createLogger({ level: 'warn', secrets: [] });
+    const { trainer } = loadConfig({ roles: [] });
+    await resolveBaseModel(options.model, { ...trainer, logger, signal, onProgress: downloadDisplay(process.stdout) });
+  }
   say('starting Temporal, RabbitMQ, an S3 server and a small backend');
   const [stack, backend, model] = await Promise.all([
     startStack({ directory: path.join(directory, 'parts'), buckets: [BUCKET] }).then((started) => {
@@ -82,8 +88,8 @@ export async function runDemo(context: DemoContext): Promise<string[]> {
   const config = loadConfig({ env, roles: ['control', 'pod'] });
   const store = createObjectStore(requireSection(config, 'storage'));
   context.onEnd(async () => store.close());
+  // Not closed: a call that the watch below still waits for would throw where nobody can catch it.
   const connection = await Connection.connect({ address: stack.temporalAddress });
-  context.onEnd(() => connection.close());
 
   say('starting bridge, control worker and pod; publishing the job');
   const service = serviceProcesses(env, path.join(directory, 'logs'));
@@ -99,10 +105,13 @@ export async function runDemo(context: DemoContext): Promise<string[]> {
   const workflowId = `train-style-${STYLE_ID}`;
   const webUi = `${stack.webUiUrl}/namespaces/default/workflows/${workflowId}`;
   say(`watch it in the Web UI: ${webUi}`);
-  // A part that does not come up ends the demo at once instead of leaving the job waiting.
-  const broken = new Promise<never>((_, reject) => {
-    for (const part of service) part.start().catch(reject);
-  });
+  // A part that does not come up, or ends, ends the demo at once instead of leaving the job waiting.
+  const done = new AbortController();
+  const whileTraining = AbortSignal.any([signal, done.signal]);
+  const broken = Promise.race([
+    ...Object.values(stack.parts).map((part) => watchPart(part, whileTraining)),
+    ...service.map((part) => part.start().then(() => watchPart(part, whileTraining))),
+  ]);
   const handle = new Client({ connection }).workflow.getHandle(workflowId);
   const display = new ProgressDisplay(process.stdout);
   let trains = false;
@@ -117,8 +126,10 @@ export async function runDemo(context: DemoContext): Promise<string[]> {
       display.update(progress);
     },
   };
-  await Promise.race([watchJob(handle, events, signal), broken]);
-  display.end();
+  await Promise.race([watchJob(handle, events, whileTraining), broken]).finally(() => {
+    done.abort();
+    display.end();
+  });
   await backend.waitFor(({ kind, accepted }) => kind === 'complete' && accepted);
 
   say('drawing the loss curve and the preview');

@@ -1,10 +1,13 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ROLES } from '../../common/config-types.ts';
 import type { Role } from '../../common/config-types.ts';
 import { Part } from '../stack/part.ts';
+import type { PartControl } from '../stack/part.ts';
 
 const CLI = path.join(import.meta.dirname, '../../cli/main.ts');
+const CHECK_INTERVAL_MS = 500;
 
 /**
  * The three processes of the service, as in production; nothing runs yet.
@@ -25,6 +28,18 @@ export function serviceProcesses(env: Record<string, string>, logDirectory: stri
       startTimeoutMs: 24 * 3600 * 1000,
     });
   });
+}
+
+/**
+ * Watches a running part: without it the job would wait for ever.
+ *
+ * @param part - has been started
+ * @param signal - ends the watch
+ * @throws Error that names the part and its log when it has ended by itself; the signal's reason
+ */
+export async function watchPart(part: PartControl, signal: AbortSignal): Promise<never> {
+  while (part.isRunning) await sleep(CHECK_INTERVAL_MS, undefined, { signal });
+  throw new Error(`${part.name} has ended unexpectedly; why is at the end of ${part.logFile}`);
 }
 
 async function checkReady(logFile: string, role: Role): Promise<void> {

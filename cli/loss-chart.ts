@@ -35,7 +35,7 @@ export function lossChartSvg(curve: LossCurve): string {
   const steps = averaged(curve.stepLosses);
   const finite = [...curve.epochLosses, ...steps].filter(Number.isFinite);
   const y = axisOf(Math.min(...finite), Math.max(...finite), 6);
-  const x = axisOf(0, Math.max(1, curve.epochLosses.length), 10);
+  const x = axisOf(0, Math.max(1, curve.epochLosses.length), 10, 1);
   x.max = Math.max(1, curve.epochLosses.length);
   const xPx = (value: number): number => PLOT.left + ((value - x.min) / (x.max - x.min)) * (PLOT.right - PLOT.left);
   const yPx = (value: number): number => PLOT.bottom - ((value - y.min) / (y.max - y.min)) * (PLOT.bottom - PLOT.top);
@@ -126,9 +126,9 @@ function averaged(values: readonly number[]): number[] {
 }
 
 /** A range of round numbers (1, 2 or 5 times a power of ten apart) that holds all values. */
-function axisOf(smallest: number, largest: number, tickCount: number): Axis {
+function axisOf(smallest: number, largest: number, tickCount: number, minStep = 0): Axis {
   const span = largest - smallest || Math.abs(largest) || 1;
-  const rough = span / tickCount;
+  const rough = Math.max(minStep, span / tickCount);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough) ?? rough;
   const min = Math.floor(smallest / step) * step;

@@ -70,7 +70,8 @@ async function look(
 }
 
 function progressOf(beat: TrainProgress): Progress | null {
-  if (beat.step === 0) return null;
+  // Before its first step a chunk has measured nothing yet.
+  if (beat.stepsPerSecond === 0) return null;
   return {
     epoch: (beat.step / beat.totalSteps) * beat.totalEpochs,
     totalEpochs: beat.totalEpochs,

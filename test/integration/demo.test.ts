@@ -1,24 +1,53 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
-import { readFileSync, readdirSync, rmSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import sharp from 'sharp';
 
 const DEMO = path.join(import.meta.dirname, '../../scripts/demo.ts');
 
-/** Command lines of all processes that have to do with a directory. */
-function processesOf(directory: string): string[] {
+const RUNS = path.join(import.meta.dirname, '../../.brushwork/demo');
+
+interface Process {
+  pid: number;
+  commandLine: string;
+}
+
+/** All processes that have to do with a directory. */
+function processesOf(directory: string): Process[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .flatMap((pid) => {
       try {
         const read = (file: string): string => readFileSync(`/proc/${pid}/${file}`, 'utf8').replaceAll('\0', ' ');
-        return `${read('cmdline')} ${read('environ')}`.includes(directory) ? [read('cmdline')] : [];
+        const commandLine = read('cmdline');
+        return `${commandLine} ${read('environ')}`.includes(directory) ? [{ pid: Number(pid), commandLine }] : [];
       } catch {
         return [];
       }
     });
+}
+
+/** Starts a demo and waits until its service is started. */
+async function startDemo(): Promise<{
+  demo: ChildProcess;
+  directory: string;
+  exit: Promise<number | null>;
+  errors: () => string;
+}> {
+  const demo = spawn(process.execPath, [DEMO, '--exit'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const exit = new Promise<number | null>((resolve) => demo.once('exit', resolve));
+  let errors = '';
+  demo.stderr.on('data', (text: Buffer) => (errors += text.toString()));
+  await new Promise<void>((resolve) => {
+    demo.stdout.on('data', (text: Buffer) => {
+      if (text.toString().includes('publishing the job')) resolve();
+    });
+  });
+  return { demo, directory: path.join(RUNS, readdirSync(RUNS).sort().at(-1) ?? ''), exit, errors: () => errors };
 }
 
 describe('npm run demo', function () {
@@ -55,18 +84,24 @@ describe('npm run demo', function () {
   });
 
   it('ends at once and leaves nothing running when it is interrupted', async () => {
-    const demo = spawn(process.execPath, [DEMO, '--exit'], { stdio: ['ignore', 'pipe', 'inherit'] });
-    let directory = '';
-    const exit = new Promise<number | null>((resolve) => demo.once('exit', resolve));
-    await new Promise<void>((resolve) => {
-      demo.stdout.on('data', (text: Buffer) => {
-        if (text.toString().includes('publishing the job')) resolve();
-      });
-    });
-    const runs = path.join(import.meta.dirname, '../../.brushwork/demo');
-    directory = path.join(runs, readdirSync(runs).sort().at(-1) ?? '');
+    const { demo, directory, exit } = await startDemo();
     demo.kill('SIGINT');
     assert.equal(await exit, 130);
+    assert.deepEqual(processesOf(directory), []);
+    rmSync(directory, { recursive: true });
+  });
+
+  it('says which part has ended by itself, and leaves nothing running', async () => {
+    const { directory, exit, errors } = await startDemo();
+    const log = path.join(directory, 'logs/bridge.log');
+    while (!existsSync(log) || !readFileSync(log, 'utf8').includes('"msg":"ready"')) await sleep(100);
+    const bridge = processesOf(directory).find(({ commandLine }) => commandLine.includes('--role bridge'));
+    process.kill(bridge?.pid ?? assert.fail('no bridge'), 'SIGKILL');
+    assert.equal(await exit, 1);
+    assert.match(
+      errors(),
+      /^The demo failed: bridge has ended unexpectedly; why is at the end of \S+bridge\.log\nLogs are in \S+\n$/,
+    );
     assert.deepEqual(processesOf(directory), []);
     rmSync(directory, { recursive: true });
   });

@@ -1,5 +1,7 @@
 import { rename, writeFile } from 'node:fs/promises';
 import sharp from 'sharp';
+import type { Sharp } from 'sharp';
+import { enlargeToSquare } from './enlarge.ts';
 
 /** What a picture may be before it is decoded at all. */
 export interface PictureLimits {
@@ -48,29 +50,30 @@ export async function decodePicture(bytes: Uint8Array, sidePx: number, limits: P
     if (Math.min(width, height) < limits.minSidePx) {
       throw new PictureFault(`is ${width}×${height} px: each side needs at least ${limits.minSidePx} px`);
     }
-    const { data, info } = await image
-      .autoOrient()
-      .flatten({ background: '#ffffff' })
-      .resize({
-        width: sidePx,
-        height: sidePx,
-        fit: 'cover',
-        position: 'centre',
-        kernel: 'lanczos3',
-        fastShrinkOnLoad: false,
-      })
-      .toColourspace('srgb')
-      .raw({ depth: 'uchar' })
-      .toBuffer({ resolveWithObject: true });
-    return {
-      widthPx: info.width,
-      heightPx: info.height,
-      pixels: new Uint8Array(data.buffer, data.byteOffset, data.length),
-    };
+    const upright = image.autoOrient().flatten({ background: '#ffffff' }).toColourspace('srgb').raw({ depth: 'uchar' });
+    const isSmall = Math.min(width, height) < sidePx;
+    const sized = isSmall ? upright : shrinkToSquare(upright, sidePx);
+    const { data, info } = await sized.toBuffer({ resolveWithObject: true });
+    const pixels = new Uint8Array(data.buffer, data.byteOffset, data.length);
+    const decoded = { widthPx: info.width, heightPx: info.height, pixels };
+    if (!isSmall) return decoded;
+    return { widthPx: sidePx, heightPx: sidePx, pixels: enlargeToSquare(decoded, sidePx) };
   } catch (error) {
     if (error instanceof PictureFault) throw error;
     throw new PictureFault(`can't be decoded (${reasonOf(error)})`, { cause: error });
   }
+}
+
+/** libvips' Lanczos3, without the decoder's own shortcuts: they differ from format to format. */
+function shrinkToSquare(image: Sharp, sidePx: number): Sharp {
+  return image.resize({
+    width: sidePx,
+    height: sidePx,
+    fit: 'cover',
+    position: 'centre',
+    kernel: 'lanczos3',
+    fastShrinkOnLoad: false,
+  });
 }
 
 /** Looks at the first bytes so that no other decoder (SVG, TIFF, …) is ever reached by a customer's file. */

@@ -7,6 +7,9 @@ import type { TrainProgress } from '../../common/activity-types.ts';
 import type { TrainStatus, TrainStyleResult } from '../../common/types.ts';
 
 const POLL_INTERVAL_MS = 300;
+const QUERY_LIMIT_MS = 1_000;
+const FINAL_QUERIES = 10;
+const START_LIMIT_MS = 120_000;
 
 /** What the demo shows of a job. */
 export interface JobEvents {
@@ -29,44 +32,56 @@ export async function watchJob(
   events: JobEvents,
   signal: AbortSignal,
 ): Promise<TrainStyleResult> {
+  const startMs = Date.now();
   let shown = '';
   let last = null as Progress | null;
-  for (;;) {
+  let unanswered = 0;
+  for (let seen = null as Sight | null; ; await sleep(POLL_INTERVAL_MS, undefined, { signal })) {
     signal.throwIfAborted();
-    const seen = await look(handle);
-    if (seen !== null) {
-      // The last heartbeat of a chunk comes before its last step: the status knows that all are done.
-      if (last !== null && last.epoch < last.totalEpochs && seen.status.epoch === last.totalEpochs) {
-        last = { ...last, epoch: last.totalEpochs, loss: seen.status.loss ?? last.loss, remainingSeconds: 0 };
-        events.onProgress(last);
-      }
-      const { phase, reason } = seen.status;
-      const text = `${phase} ${reason ?? ''}`;
-      if (text !== shown) events.onPhase(phase, reason);
-      shown = text;
-      if (seen.progress !== null) events.onProgress((last = seen.progress));
-      if (!seen.running) return resultOf(handle);
+    seen = (await look(handle)) ?? seen;
+    if (seen === null) {
+      if (Date.now() - startMs < START_LIMIT_MS) continue;
+      throw new Error(`the bridge has not started the job within ${START_LIMIT_MS / 1000} s`);
     }
-    await sleep(POLL_INTERVAL_MS, undefined, { signal });
+    const { status, progress, running } = seen;
+    // The last heartbeat of a chunk comes before its last step: the status knows that all are done.
+    if (last !== null && last.epoch < last.totalEpochs && status?.epoch === last.totalEpochs) {
+      last = { ...last, epoch: last.totalEpochs, loss: status.loss ?? last.loss, remainingSeconds: 0 };
+      events.onProgress(last);
+    }
+    if (status !== null) {
+      const text = `${status.phase} ${status.reason ?? ''}`;
+      if (text !== shown) events.onPhase(status.phase, status.reason);
+      shown = text;
+    }
+    if (progress !== null) events.onProgress((last = progress));
+    // The last status says that all is done; a job that can't answer has a result all the same.
+    if (!running && (status !== null || (unanswered += 1) > FINAL_QUERIES)) return resultOf(handle);
   }
 }
 
-async function look(
-  handle: WorkflowHandle,
-): Promise<{ running: boolean; status: TrainStatus; progress: Progress | null } | null> {
-  try {
-    const [description, status] = await Promise.all([handle.describe(), handle.query<TrainStatus>('status')]);
-    const running = description.status.name === 'RUNNING';
-    for (const { activityType, heartbeatDetails } of description.raw.pendingActivities ?? []) {
-      const payload = heartbeatDetails?.payloads?.[0];
-      if (activityType?.name !== 'trainEpochChunk' || !payload) continue;
-      return { running, status, progress: progressOf(defaultPayloadConverter.fromPayload<TrainProgress>(payload)) };
-    }
-    return { running, status, progress: null };
-  } catch {
-    // The bridge has not started the workflow yet, or no worker answers queries at the moment.
-    return null;
+/** What can be seen of a job at one moment. */
+interface Sight {
+  running: boolean;
+  /** Null when no worker answers queries at the moment. */
+  status: TrainStatus | null;
+  /** Null while it does not train. */
+  progress: Progress | null;
+}
+
+/** Null when the bridge has not started the workflow yet, or Temporal does not answer. */
+async function look(handle: WorkflowHandle): Promise<Sight | null> {
+  // An answer that got lost on its way would hold up the progress for ten seconds and more: the next one comes soon.
+  const query = handle.client.withDeadline(Date.now() + QUERY_LIMIT_MS, () => handle.query<TrainStatus>('status'));
+  const [description, status] = await Promise.all([handle.describe().catch(() => null), query.catch(() => null)]);
+  if (description === null) return null;
+  const running = description.status.name === 'RUNNING';
+  for (const { activityType, heartbeatDetails } of description.raw.pendingActivities ?? []) {
+    const payload = heartbeatDetails?.payloads?.[0];
+    if (activityType?.name !== 'trainEpochChunk' || !payload) continue;
+    return { running, status, progress: progressOf(defaultPayloadConverter.fromPayload<TrainProgress>(payload)) };
   }
+  return { running, status, progress: null };
 }
 
 function progressOf(beat: TrainProgress): Progress | null {

@@ -26,6 +26,7 @@ static Napi::Value runtime_info(const Napi::CallbackInfo& info) {
 }
 
 static Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
+  TaskThread::join_all_on_exit(env);
   // For the functions that belong to no trainer.
   env.SetInstanceData(new TaskThread(env, "brushwork"));
   exports.Set("Trainer", TrainerObject::define(env));

@@ -1,11 +1,21 @@
 #include "binding/task_thread.h"
 
+#include <unistd.h>
+
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "binding/native_error.h"
 
 namespace brushwork::binding {
+
+namespace {
+
+// Of this JavaScript thread.
+thread_local std::set<TaskThread*> live_threads;
+
+}  // namespace
 
 TaskThread::TaskThread(Napi::Env env, const char* name, std::function<void()> on_start)
     : env_(env), javascript_calls_(JavaScriptCalls::New(env, name, 0, 1)) {
@@ -13,6 +23,7 @@ TaskThread::TaskThread(Napi::Env env, const char* name, std::function<void()> on
   // Hooks run in reverse order of registration, so this one joins the thread while `javascript_calls_` still lives.
   napi_add_env_cleanup_hook(env, &TaskThread::on_environment_exit, this);
   thread_ = std::thread([this, on_start = std::move(on_start)] { loop(on_start); });
+  live_threads.insert(this);
 }
 
 TaskThread::~TaskThread() {
@@ -22,7 +33,17 @@ TaskThread::~TaskThread() {
 
 void TaskThread::on_environment_exit(void* self) { static_cast<TaskThread*>(self)->shut_down(); }
 
+void TaskThread::join_all_on_exit(Napi::Env env) {
+  if (gettid() != getpid()) return;
+  const auto process = env.Global().Get("process").As<Napi::Object>();
+  const auto join_all = Napi::Function::New(env, [](const Napi::CallbackInfo&) {
+    while (!live_threads.empty()) (*live_threads.begin())->shut_down();
+  });
+  process.Get("on").As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), join_all});
+}
+
 void TaskThread::shut_down() {
+  live_threads.erase(this);
   if (!thread_.joinable()) return;
   {
     const std::lock_guard lock(mutex_);

@@ -37,6 +37,11 @@ class TaskThread {
   // settles.
   void call_javascript(std::function<void(Napi::Env)> callback);
 
+  // JavaScript thread. Makes the end of the process wait for the threads of `env`: `process.exit()` runs no clean-up
+  // hooks, and a thread that still computes while libtorch's statics are destroyed crashes. Does nothing in a worker
+  // thread: its end runs the hooks and destroys no statics.
+  static void join_all_on_exit(Napi::Env env);
+
   // Any thread. True when the environment is being torn down: work should end at the next opportunity.
   bool is_abandoned() const { return abandoned_; }
 

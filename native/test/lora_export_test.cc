@@ -87,6 +87,8 @@ TEST(the_diffusers_header_is_a_complete_lora_config_with_alpha_folded) {
   CHECK(header.at("unet.r") == kRank && header.at("unet.lora_alpha") == kRank);
   CHECK((header.at("unet.target_modules") == Json{"to_k", "to_out.0", "to_q", "to_v"}));
   for (const auto& item : header.items()) CHECK(item.key().rfind("unet.", 0) == 0);
+  // diffusers would go on dropping inputs when it draws.
+  CHECK(header.at("unet.lora_dropout") == 0.0);
 }
 
 TEST(the_peft_config_holds_the_raw_alpha) {

@@ -79,6 +79,8 @@ void write_diffusers(const LoraParameters& lora, const std::filesystem::path& fi
   Json adapter = Json::object();
   const Json config = peft_config(lora, static_cast<double>(lora.config().rank), nullptr);
   for (const auto& [key, value] : config.items()) adapter["unet." + key] = value;
+  // diffusers builds its layers from this header and leaves them in training mode: a dropout would go on when drawing.
+  adapter["unet.lora_dropout"] = 0.0;
   write_safetensors(file.string(), tensors, {{"format", "pt"}, {"lora_adapter_metadata", adapter.dump(2)}});
 }
 

@@ -37,6 +37,8 @@ async function main(): Promise<number> {
       stop.abort(new Error('The demo was interrupted.'));
     });
   }
+  // A reader like `head` that has gone away is an interrupt as well.
+  process.stdout.on('error', (error) => stop.abort(error));
   // Whatever the demo is doing: what it waits for is ended below.
   const interrupted = new Promise<never>((_, reject) => {
     stop.signal.addEventListener('abort', () => reject(stop.signal.reason as Error));

@@ -17,7 +17,7 @@ export interface PartDefinition {
   logDirectory: string;
   /** Throws until the part serves requests. */
   checkHealth: () => Promise<void>;
-  /** Time to become healthy. Default: 60 s. */
+  /** Time to become healthy. Default: 120 s: a cold disk once took 50 s for RabbitMQ. */
   startTimeoutMs?: number;
   /** Time to end after SIGTERM before SIGKILL. Default: 5 s. */
   stopTimeoutMs?: number;
@@ -66,7 +66,7 @@ export class Part implements PartControl {
 
   async start(): Promise<void> {
     if (this.isRunning) return;
-    const { command, env, logDirectory, startTimeoutMs = 60_000 } = this.#definition;
+    const { command, env, logDirectory, startTimeoutMs = 120_000 } = this.#definition;
     mkdirSync(logDirectory, { recursive: true });
     const log = openSync(this.logFile, 'a');
     const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...command], {

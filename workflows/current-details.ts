@@ -36,9 +36,10 @@ export function currentDetails(status: TrainStatus): string {
     row('Loss', loss === null ? 'none yet' : loss.toPrecision(4)),
     row('Pod', host === null ? 'none' : `${host} (${gpu ?? 'cpu'})`),
     row('Last checkpoint', lastCheckpoint === null ? 'none yet' : `epoch ${lastCheckpoint.epoch}`),
+    // Before the rest: the Web UI shows about six rows without scrolling.
+    ...(lastError === null ? [] : [row('Last error', `${lastError.code}: ${lastError.message}`)]),
     row('Pods lost', String(podLosses)),
     row('Task', status.taskId),
   ];
-  if (lastError !== null) lines.push(row('Last error', `${lastError.code}: ${lastError.message}`));
   return lines.join('\n');
 }

@@ -12,10 +12,9 @@ const SPEED_SMOOTHING = 0.1;
 export class EpochMeter {
   readonly #input: TrainEpochChunkInput;
   readonly #losses = new Map<number, { sum: number; count: number }>();
-  #lastLoss = 0;
   #steps = 0;
   #totalStepMs = 0;
-  #smoothStepMs = 0;
+  #latest: { loss: number; smoothStepMs: number } | null = null;
 
   constructor(input: TrainEpochChunkInput) {
     this.#input = input;
@@ -30,11 +29,10 @@ export class EpochMeter {
   add({ epoch, loss, durationMs }: StepReport): void {
     const sums = this.#losses.get(epoch) ?? { sum: 0, count: 0 };
     this.#losses.set(epoch, { sum: sums.sum + loss, count: sums.count + 1 });
-    this.#lastLoss = loss;
     this.#steps += 1;
     this.#totalStepMs += durationMs;
-    this.#smoothStepMs =
-      this.#steps === 1 ? durationMs : this.#smoothStepMs + SPEED_SMOOTHING * (durationMs - this.#smoothStepMs);
+    const smoothMs = this.#latest?.smoothStepMs ?? durationMs;
+    this.#latest = { loss, smoothStepMs: smoothMs + SPEED_SMOOTHING * (durationMs - smoothMs) };
   }
 
   /** Mean loss of each epoch of the chunk, oldest first. */
@@ -54,15 +52,14 @@ export class EpochMeter {
     const { fromEpoch, stepsPerEpoch, config } = this.#input;
     const step = fromEpoch * stepsPerEpoch + this.#steps;
     const totalSteps = config.epochs * stepsPerEpoch;
-    const stepMs = this.#smoothStepMs;
+    const position = { epoch: Math.floor(step / stepsPerEpoch), totalEpochs: config.epochs, step, totalSteps };
+    if (this.#latest === null) return { ...position, loss: null, stepsPerSecond: null, estimatedSeconds: null };
+    const { loss, smoothStepMs } = this.#latest;
     return {
-      epoch: Math.floor(step / stepsPerEpoch),
-      totalEpochs: config.epochs,
-      step,
-      totalSteps,
-      loss: this.#lastLoss,
-      stepsPerSecond: stepMs === 0 ? 0 : Math.round(100_000 / stepMs) / 100,
-      estimatedSeconds: Math.round(((totalSteps - step) * stepMs) / 1000),
+      ...position,
+      loss,
+      stepsPerSecond: Math.round(100_000 / smoothStepMs) / 100,
+      estimatedSeconds: Math.round(((totalSteps - step) * smoothStepMs) / 1000),
     };
   }
 

@@ -3,12 +3,12 @@ import type { ProgressNotice } from '../common/backend-client.ts';
 import type { NotifyInput } from '../common/activity-types.ts';
 import type { ControlDependencies } from './dependencies.ts';
 
-/** A progress notice in the backend's words. */
+/** A progress notice in the backend's words; the time left is null before a step was measured. */
 export function progressNotice(
   styleId: number,
   currentEpoch: number,
   totalEpochs: number,
-  estimatedSeconds: number,
+  estimatedSeconds: number | null,
 ): ProgressNotice {
   const percent = totalEpochs === 0 ? 0 : Math.round((1000 * currentEpoch) / totalEpochs) / 10;
   return {

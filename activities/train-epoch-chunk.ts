@@ -1,6 +1,6 @@
 import { Context } from '@temporalio/activity';
 import { mkdir } from 'node:fs/promises';
-import { LossNotFiniteError } from '../common/errors.ts';
+import { InternalError, LossNotFiniteError } from '../common/errors.ts';
 import type { StepReport } from '../common/trainer.ts';
 import type { TrainEpochChunkInput, TrainEpochChunkResult } from '../common/activity-types.ts';
 import type { PodDependencies } from './dependencies.ts';
@@ -59,10 +59,12 @@ export async function trainEpochChunk(
     await trainer.saveCheckpoint(file);
     over.throwIfAborted();
     const epochLosses = meter.epochLosses();
+    const loss = epochLosses.at(-1);
+    if (loss === undefined) throw new InternalError(`The trainer made no step on its way to epoch ${untilEpoch}.`);
     return {
       epochsRun: position.epochsRun,
       stepsRun: position.microStepsRun,
-      loss: epochLosses.at(-1) ?? 0,
+      loss,
       epochLosses,
       checkpointFile: file,
       meanStepMs: meter.meanStepMs(),

@@ -88,15 +88,16 @@ export interface TrainEpochChunkResult {
   meanStepMs: number;
 }
 
-/** Heartbeat of `trainEpochChunk`, shown in the Web UI. */
+/** Heartbeat of `trainEpochChunk`, shown in the Web UI. What is measured is null before the chunk's first step. */
 export interface TrainProgress {
   epoch: number;
   totalEpochs: number;
   step: number;
   totalSteps: number;
-  loss: number;
-  stepsPerSecond: number;
-  estimatedSeconds: number;
+  /** Of the last step. */
+  loss: number | null;
+  stepsPerSecond: number | null;
+  estimatedSeconds: number | null;
 }
 
 /** Input of `checkpoint`: commits a checkpoint file of the pod to the bucket. */
@@ -184,5 +185,6 @@ export type NotifyInput =
       webhookOrigin: string;
       currentEpoch: number;
       totalEpochs: number;
-      estimatedSeconds: number;
+      /** Null before a step was measured. */
+      estimatedSeconds: number | null;
     };

@@ -6,7 +6,8 @@ export interface ProgressNotice {
     total_epochs: number;
     /** 0–100, with one decimal. */
     progress_percent: number;
-    estimated_seconds: number;
+    /** Time left by the speed measured so far; null before any step was. */
+    estimated_seconds: number | null;
   };
 }
 

@@ -7,7 +7,7 @@ import { describeMissing, findMissing } from './setup/prerequisites.mjs';
 import { setUpRabbitmq } from './setup/rabbitmq.mjs';
 import { runInForeground } from './setup/shell.mjs';
 import { setUpTctl } from './setup/tctl.mjs';
-import { setUpTemporal, temporalPath } from './setup/temporal.mjs';
+import { setUpTemporal } from './setup/temporal.mjs';
 import { setUpVersitygw } from './setup/versitygw.mjs';
 
 /** @typedef {import('./setup/prerequisites.mjs').Part} Part */
@@ -139,7 +139,6 @@ export async function setUp(root, needs) {
   return {
     ...process.env,
     PATH: [nodeFolder, join(root, 'node_modules/.bin'), process.env.PATH ?? ''].join(':'),
-    ...(parts.has('stack') ? { TEMPORAL_CLI_PATH: temporalPath() } : {}),
   };
 }
 

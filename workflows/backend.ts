@@ -26,9 +26,9 @@ export class Backend {
   /**
    * Tells how far the job is, without waiting for an answer and without ever failing.
    *
-   * @param estimatedSeconds - time left, as far as known
+   * @param estimatedSeconds - time left by the speed measured so far; null before any was
    */
-  tellProgress(status: Readonly<TrainStatus>, estimatedSeconds: number): void {
+  tellProgress(status: Readonly<TrainStatus>, estimatedSeconds: number | null): void {
     const { styleId, taskId, webhookOrigin, parameters, images } = this.#input;
     this.#progressInFlight += 1;
     const done = () => {

@@ -51,7 +51,7 @@ class Job {
   readonly #budgets: Budgets;
   readonly #scope = CancellationScope.current();
   readonly #damagedManifests = new Map<number, string>();
-  #msPerEpoch = 0;
+  #msPerEpoch: number | null = null;
 
   constructor(input: TrainStyleInput) {
     const { styleId, taskId, settings } = input;
@@ -66,7 +66,8 @@ class Job {
       onPhase: (status) => {
         if (!ANNOUNCED_PHASES.includes(status.phase)) return;
         const epochsLeft = (status.totalEpochs ?? 0) - status.epoch;
-        this.#backend.tellProgress(status, Math.round((epochsLeft * this.#msPerEpoch) / 1000));
+        const leftMs = this.#msPerEpoch === null ? null : epochsLeft * this.#msPerEpoch;
+        this.#backend.tellProgress(status, leftMs && Math.round(leftMs / 1000));
       },
     });
     this.#operator = new Operator(() => this.#showPausing());

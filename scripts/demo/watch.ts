@@ -84,15 +84,15 @@ async function look(handle: WorkflowHandle): Promise<Sight | null> {
   return { running, status, progress: null };
 }
 
-function progressOf(beat: TrainProgress): Progress | null {
-  // Before its first step a chunk has measured nothing yet.
-  if (beat.stepsPerSecond === 0) return null;
+function progressOf({ step, totalSteps, totalEpochs, ...measured }: TrainProgress): Progress | null {
+  const { loss, stepsPerSecond, estimatedSeconds } = measured;
+  if (loss === null || stepsPerSecond === null || estimatedSeconds === null) return null;
   return {
-    epoch: (beat.step / beat.totalSteps) * beat.totalEpochs,
-    totalEpochs: beat.totalEpochs,
-    loss: beat.loss,
-    stepsPerSecond: beat.stepsPerSecond,
-    remainingSeconds: beat.estimatedSeconds,
+    epoch: (step / totalSteps) * totalEpochs,
+    totalEpochs,
+    loss,
+    stepsPerSecond,
+    remainingSeconds: estimatedSeconds,
   };
 }
 

@@ -74,7 +74,7 @@ const PATH_PREFIX = '/api/webhooks/training/';
 const METHODS: Record<WebhookKind, string> = { progress: 'PATCH', complete: 'POST', failed: 'POST' };
 const MAX_BODY_BYTES = 1 << 20;
 
-type Shape = { [field: string]: 'integer' | 'number' | 'string' | Shape };
+type Shape = { [field: string]: 'integer' | 'number' | 'number or null' | 'string' | Shape };
 
 const SHAPES: Record<WebhookKind, Shape> = {
   progress: {
@@ -83,7 +83,7 @@ const SHAPES: Record<WebhookKind, Shape> = {
       current_epoch: 'integer',
       total_epochs: 'integer',
       progress_percent: 'number',
-      estimated_seconds: 'number',
+      estimated_seconds: 'number or null',
     },
   },
   complete: {
@@ -222,11 +222,12 @@ function faultsOf(value: Record<string, unknown>, shape: Shape, prefix = ''): st
   return Object.entries(shape).flatMap(([field, wanted]) => {
     const name = prefix + field;
     const actual = value[field];
+    if (wanted === 'number or null' && actual === null) return [];
     if (actual === undefined || actual === null) return [`${name}: missing`];
     if (typeof wanted === 'object') {
       return isObject(actual) ? faultsOf(actual, wanted, `${name}.`) : [`${name}: not an object`];
     }
-    const fits = wanted === 'integer' ? Number.isInteger(actual) : typeof actual === wanted;
+    const fits = wanted === 'integer' ? Number.isInteger(actual) : typeof actual === wanted.split(' ')[0];
     return fits ? [] : [`${name}: not ${wanted === 'integer' ? 'an integer' : `a ${wanted}`}`];
   });
 }

@@ -64,5 +64,5 @@ try {
   await record('pod-lost', harness, podLost);
   await record('cancelled', harness, cancelled);
 } finally {
-  await harness.env.teardown();
+  await harness.stop();
 }

@@ -240,6 +240,19 @@ describe('trainStyle', function () {
       assert.deepEqual([status.phase, status.lastError?.code], ['done', 'WEBHOOK_REJECTED']);
     });
 
+    it('hears of no time left before a step was measured', async () => {
+      const { world } = scene;
+      const secondsLeft: unknown[] = [];
+      world.when('notify', (_pod, input) => {
+        const notice = input as { kind: string; estimatedSeconds?: unknown };
+        if (notice.kind === 'progress') secondsLeft.push(notice.estimatedSeconds);
+      });
+      await scene.addPod('a');
+      await resultOf(await scene.start());
+      assert.equal(secondsLeft[0], null);
+      assert.equal(secondsLeft.at(-1), 0);
+    });
+
     it('that takes no progress notices holds nothing up', async () => {
       const { world } = scene;
       world.when('notify', (_pod, input) => {

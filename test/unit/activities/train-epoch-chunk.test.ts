@@ -79,7 +79,9 @@ describe('trainEpochChunk', () => {
     pod.trainer.stepMs = 15;
     const beats = heartbeatsOf(pod.environment);
     await run();
-    const last = beats.at(-1) as TrainProgress;
+    const first = beats[0] as TrainProgress;
+    assert.deepEqual([first.loss, first.stepsPerSecond, first.estimatedSeconds], [null, null, null]);
+    const last = beats.at(-1) as Record<keyof TrainProgress, number>;
     assert.ok(beats.length >= 3);
     assert.deepEqual([last.totalEpochs, last.totalSteps], [4, 12]);
     assert.ok(last.step > 0 && last.stepsPerSecond > 0 && last.estimatedSeconds >= 0);

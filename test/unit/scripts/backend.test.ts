@@ -54,6 +54,11 @@ describe('the webhook backend', () => {
     });
   }
 
+  it('takes a progress notice that knows no time left yet', async () => {
+    const progress = { ...BODIES.progress.progress, estimated_seconds: null };
+    assert.equal((await call(backend, 'progress', { ...BODIES.progress, progress })).status, 200);
+  });
+
   it('answers 401 to a wrong token', async () => {
     assert.equal((await call(backend, 'failed', FAILED, { token: 'wrong' })).status, 401);
     assert.equal(backend.requests[0]?.accepted, false);

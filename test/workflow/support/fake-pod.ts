@@ -1,5 +1,4 @@
 import { Context } from '@temporalio/activity';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import { NativeConnection, Worker } from '@temporalio/worker';
 import type { PodActivities } from '../../../activities/index.ts';
 import { CONFIG, chunkResult } from './world.ts';
@@ -22,10 +21,10 @@ export class FakePod {
   }
 
   /** Starts to poll `podsQueue` and the pod's own queue. */
-  async start(env: TestWorkflowEnvironment, podsQueue: string): Promise<this> {
+  async start(temporalAddress: string, podsQueue: string): Promise<this> {
     const activities = this.#activities();
     // A pod is a process of its own, and one connection does not take two workers for the same queue.
-    const connection = await NativeConnection.connect({ address: env.address });
+    const connection = await NativeConnection.connect({ address: temporalAddress });
     this.#connection = connection;
     const common = { connection, maxHeartbeatThrottleInterval: 100, shutdownForceTime: 2000 };
     const shared = { ...common, taskQueue: podsQueue, activities, maxConcurrentActivityTaskExecutions: 1 };

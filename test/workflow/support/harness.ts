@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Client, WorkflowHandle } from '@temporalio/client';
+import { Client, Connection, type WorkflowHandle } from '@temporalio/client';
 import { IllegalStateError } from '@temporalio/common';
-import { TestWorkflowEnvironment } from '@temporalio/testing';
-import { Runtime, DefaultLogger, Worker, bundleWorkflowCode } from '@temporalio/worker';
+import { DefaultLogger, NativeConnection, Runtime, Worker, bundleWorkflowCode } from '@temporalio/worker';
 import type { WorkflowBundle } from '@temporalio/worker';
 import type {
   ActivityLimits,
@@ -12,15 +13,18 @@ import type {
   TrainStyleInput,
   TrainStyleResult,
 } from '../../../common/types.ts';
-import { gpuHostKey, trainEpochKey, trainErrorCodeKey, trainPhaseKey } from '../../../workflows/search-attributes.ts';
-import { temporalPath } from '../../../scripts/setup/temporal.mjs';
+import { startStack } from '../../../scripts/stack/stack.ts';
 import { FakePod } from './fake-pod.ts';
 import { World, until } from './world.ts';
 
-/** Dev server, workflow bundle: shared by the tests of a file. */
+/** Temporal server, connections to it, workflow bundle: shared by the tests of a `describe`. */
 export interface Harness {
-  env: TestWorkflowEnvironment;
+  temporalAddress: string;
+  /** Of the control workers. */
+  connection: NativeConnection;
+  client: Client;
   bundle: WorkflowBundle;
+  stop: () => Promise<void>;
 }
 
 const ROOT = join(import.meta.dirname, '../../..');
@@ -44,18 +48,21 @@ export async function bundle(): Promise<WorkflowBundle> {
 }
 
 export async function startHarness(): Promise<Harness> {
-  const path = process.env['TEMPORAL_CLI_PATH'] ?? temporalPath();
   quietRuntime();
-  const [env, workflowBundle] = await Promise.all([
-    TestWorkflowEnvironment.createLocal({
-      server: {
-        executable: { type: 'existing-path', path },
-        searchAttributes: [trainPhaseKey, trainEpochKey, gpuHostKey, trainErrorCodeKey],
-      },
-    }),
-    bundle(),
+  const directory = mkdtempSync(join(tmpdir(), 'brushwork-workflow-'));
+  const [stack, workflowBundle] = await Promise.all([startStack({ directory, parts: ['temporal'] }), bundle()]);
+  const { temporalAddress } = stack;
+  const [connection, clientConnection] = await Promise.all([
+    NativeConnection.connect({ address: temporalAddress }),
+    Connection.connect({ address: temporalAddress }),
   ]);
-  return { env, bundle: workflowBundle };
+  const stop = async () => {
+    await Promise.all([connection.close(), clientConnection.close()]);
+    await stack.stop();
+    rmSync(directory, { recursive: true, force: true });
+  };
+  const client = new Client({ connection: clientConnection });
+  return { temporalAddress, connection, client, bundle: workflowBundle, stop };
 }
 
 function limits(overrides: Partial<ActivityLimits> = {}, maximumAttempts: number | null = 1): ActivityLimits {
@@ -115,9 +122,9 @@ export class Scene {
 
   async start(input = this.input()): Promise<WorkflowHandle> {
     if (this.#control === null) {
-      const { env, bundle } = this.#harness;
+      const { connection, bundle } = this.#harness;
       const worker = await Worker.create({
-        connection: env.nativeConnection,
+        connection,
         taskQueue: this.controlQueue,
         workflowBundle: bundle,
         activities: this.world.control(),
@@ -125,7 +132,7 @@ export class Scene {
       });
       this.#control = { worker, run: worker.run() };
     }
-    return this.#harness.env.client.workflow.start('trainStyle', {
+    return this.#harness.client.workflow.start('trainStyle', {
       taskQueue: this.controlQueue,
       workflowId: `train-style-${randomUUID()}`,
       args: [input],
@@ -133,11 +140,11 @@ export class Scene {
   }
 
   get client(): Client {
-    return this.#harness.env.client;
+    return this.#harness.client;
   }
 
   async addPod(host: string): Promise<FakePod> {
-    const pod = await new FakePod(this.world, host).start(this.#harness.env, this.podsQueue);
+    const pod = await new FakePod(this.world, host).start(this.#harness.temporalAddress, this.podsQueue);
     this.#pods.push(pod);
     return pod;
   }
@@ -160,7 +167,7 @@ export function sceneForEachTest(assign: (scene: Scene) => void): void {
   before(async () => {
     harness = await startHarness();
   });
-  after(() => harness.env.teardown());
+  after(() => harness.stop());
   beforeEach(() => {
     scene = new Scene(harness);
     assign(scene);

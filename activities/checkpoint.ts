@@ -1,22 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import {
-  MANIFEST_SCHEMA,
-  MAX_MANIFEST_BYTES,
-  checkpointDataKey,
-  checkpointPrefix,
-  checkpointRef,
-  epochOfKey,
-  manifestKey,
-  parseManifest,
-} from '../common/checkpoint-manifest.ts';
+import { MANIFEST_SCHEMA, checkpointDataKey, checkpointRef, manifestKey } from '../common/checkpoint-manifest.ts';
 import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
-import { CheckpointIncompatibleError, ChecksumMismatchError } from '../common/errors.ts';
+import { CheckpointIncompatibleError } from '../common/errors.ts';
 import type { CheckpointInput, CheckpointResult } from '../common/activity-types.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { withHeartbeats } from './on-held-pod.ts';
 import type { HeldPodScope } from './on-held-pod.ts';
+import { pruneCheckpoints } from './prune-checkpoints.ts';
+import { readCommitted } from './read-committed.ts';
 
 /**
  * Commits a checkpoint: first its data under a name of its own, then the manifest, which only the first writer gets in.
@@ -52,7 +45,7 @@ export async function checkpoint(
     };
     await commit(manifest, input.replaceDamaged, scope, deps);
     scope.checkFence();
-    await deleteOlder(input, epoch, signal, deps);
+    await pruneCheckpoints({ ...input, newestEpoch: epoch, count: deps.keepCheckpoints }, signal, deps);
     await deleteOlderFiles(checkpointFile);
     return { checkpoint: checkpointRef(manifest), sizeBytes, uploadMs: Date.now() - startedAt };
   });
@@ -69,8 +62,7 @@ async function commit(
   checkFence();
   if (!replaceDamaged) {
     if ((await store.putIfAbsent({ bucket, key }, body, { signal })) === 'created') return;
-    const bytes = await store.getBytes({ bucket, key }, { maxBytes: MAX_MANIFEST_BYTES, signal });
-    const present = bytes === null ? null : readable(bytes, key, manifest);
+    const present = await readCommitted(key, manifest, { store, bucket }, signal);
     if (present !== null) {
       if (present.fingerprint === manifest.fingerprint) return;
       throw new CheckpointIncompatibleError(
@@ -82,33 +74,6 @@ async function commit(
   }
   // Nothing usable is there, so nothing is lost by writing over it.
   await store.put({ bucket, key }, body, { signal });
-}
-
-function readable(bytes: Uint8Array, key: string, job: CheckpointManifest): CheckpointManifest | null {
-  try {
-    return parseManifest(bytes, key, job);
-  } catch (error) {
-    if (error instanceof ChecksumMismatchError) return null;
-    throw error;
-  }
-}
-
-async function deleteOlder(
-  input: CheckpointInput,
-  newestEpoch: number,
-  signal: AbortSignal,
-  { store, bucket, keepCheckpoints }: PodDependencies,
-): Promise<void> {
-  const keys = await store.list(bucket, checkpointPrefix(input), { signal });
-  const committed = keys.filter((key) => key.includes('/manifests/')).flatMap((key) => epochOfKey(key) ?? []);
-  const kept = committed.filter((epoch) => epoch <= newestEpoch).sort((a, b) => b - a)[keepCheckpoints - 1];
-  if (kept === undefined) return;
-  const old = keys.filter((key) => (epochOfKey(key) ?? kept) < kept);
-  // Manifests first: one without data would be found and found wanting.
-  for (const part of ['/manifests/', '/data/']) {
-    const some = old.filter((key) => key.includes(part));
-    if (some.length > 0) await store.deleteAll(bucket, some, { signal });
-  }
 }
 
 /** The newest file stays: it is what a failed next chunk is repeated from. */

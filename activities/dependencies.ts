@@ -19,8 +19,6 @@ export interface BucketDependencies {
   store: ObjectStore;
   /** Bucket of checkpoints and weights. */
   bucket: string;
-  /** Newest checkpoints kept per job. */
-  keepCheckpoints: number;
   backend: BackendClient;
 }
 
@@ -28,10 +26,14 @@ export interface BucketDependencies {
 export interface ControlDependencies extends BucketDependencies {
   /** Scheme of the weights' URI. */
   uriScheme: 's3' | 'gs';
+  /** Newest checkpoints kept of a job that has succeeded. */
+  keepFinalCheckpoints: number;
 }
 
 /** What the activities of a pod need. */
 export interface PodDependencies extends BucketDependencies {
+  /** Newest checkpoints kept of a job under way. */
+  keepCheckpoints: number;
   pod: { host: string; queue: string };
   trainer: Trainer;
   /** What the trainer runs on; asked once, since a trainer that trains does not answer. */

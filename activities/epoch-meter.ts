@@ -14,7 +14,7 @@ export class EpochMeter {
   readonly #losses = new Map<number, { sum: number; count: number }>();
   #steps = 0;
   #totalStepMs = 0;
-  #latest: { loss: number; smoothStepMs: number } | null = null;
+  #latest: { loss: number | null; smoothStepMs: number } | null = null;
 
   constructor(input: TrainEpochChunkInput) {
     this.#input = input;
@@ -25,17 +25,21 @@ export class EpochMeter {
     return this.#steps;
   }
 
-  /** Counts a step. */
+  /** Counts a step. fp16 now and then skips one whose loss is not finite: it is no part of the mean. */
   add({ epoch, loss, durationMs }: StepReport): void {
-    const sums = this.#losses.get(epoch) ?? { sum: 0, count: 0 };
-    this.#losses.set(epoch, { sum: sums.sum + loss, count: sums.count + 1 });
     this.#steps += 1;
     this.#totalStepMs += durationMs;
     const smoothMs = this.#latest?.smoothStepMs ?? durationMs;
-    this.#latest = { loss, smoothStepMs: smoothMs + SPEED_SMOOTHING * (durationMs - smoothMs) };
+    const isFinite = Number.isFinite(loss);
+    if (isFinite) {
+      const sums = this.#losses.get(epoch) ?? { sum: 0, count: 0 };
+      this.#losses.set(epoch, { sum: sums.sum + loss, count: sums.count + 1 });
+    }
+    const shown = isFinite ? loss : (this.#latest?.loss ?? null);
+    this.#latest = { loss: shown, smoothStepMs: smoothMs + SPEED_SMOOTHING * (durationMs - smoothMs) };
   }
 
-  /** Mean loss of each epoch of the chunk, oldest first. */
+  /** Mean loss of each epoch that has one, oldest first. */
   epochLosses(): number[] {
     return [...this.#losses.entries()]
       .sort(([a], [b]) => a - b)

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { captionFile } from '../native/trainer/dataset.ts';
 import { JOB_PICTURE_LIMITS, PictureFault, decodePicture } from '../native/trainer/picture.ts';
 import {
   AccessDeniedError,
@@ -14,10 +15,12 @@ import { captionLocation, parseImageUri, redactUri } from '../common/image-uri.t
 import type { ImageUriRules } from '../common/image-uri.ts';
 import type { ImageLocation, ObjectStore } from '../common/object-store.ts';
 import { inParallel } from './in-parallel.ts';
-import { captionName, pictureNames } from './picture-names.ts';
+import { pictureNames } from './picture-names.ts';
 
 const PARALLEL = 8;
 const MAX_CAPTION_BYTES = 64 * 1024;
+/** What a web server may answer with success for a file that it does not have. */
+const WEB_PAGE = /^<(!doctype|html)/i;
 /** Decoding proves that the picture is whole; the result is thrown away, so it may be small. */
 const PROBE_SIDE_PX = 64;
 
@@ -115,10 +118,11 @@ async function fetchCaption(
   name: string,
   { store, directory, fallbackCaption, signal }: FetchOptions,
 ): Promise<{ captionSha256: string; hasOwnCaption: boolean }> {
-  const file = path.join(directory, captionName(name));
+  const file = path.join(directory, captionFile(name));
   const from = captionLocation(location);
   const fetched = from === null ? null : await fetchIfAllowed(store, from, file, signal);
-  if (fetched !== null && (await readFile(file, 'utf8')).trim() !== '') {
+  const text = fetched === null ? '' : (await readFile(file, 'utf8')).trim();
+  if (fetched !== null && text !== '' && !WEB_PAGE.test(text)) {
     return { captionSha256: fetched, hasOwnCaption: true };
   }
   await writeFile(file, fallbackCaption);
@@ -137,6 +141,9 @@ async function fetchIfAllowed(
     return fetched?.sha256 ?? null;
   } catch (error) {
     if (error instanceof AccessDeniedError) return null;
+    // A web server answers what it does not know in many ways: with a page, a redirect, a refusal.
+    if (from.kind === 'url' && (error instanceof BlockedTargetError || error instanceof InvalidRequestError))
+      return null;
     throw error;
   }
 }

@@ -17,10 +17,12 @@ export interface RunContent {
  * @returns lower-case hex
  */
 export function runFingerprint({ config, baseModelFingerprint, pictures }: RunContent): string {
+  const decisive = trainingConfigJson(config);
+  delete decisive['gradient_checkpointing'];
   const sorted = [...pictures].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
   const content = [
     'brushwork-run-1',
-    trainingConfigJson(config),
+    decisive,
     baseModelFingerprint,
     sorted.map(({ name, sha256, captionSha256 }) => [name, sha256, captionSha256]),
   ];

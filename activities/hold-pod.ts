@@ -13,6 +13,8 @@ import type { PodHeld } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
 
 const FENCE_CHECKS_PER_LIMIT = 25;
+/** A trainer that does not stop at a step boundary is ended after 5 s. */
+const VACATE_LIMIT_MS = 10_000;
 const ANSWERS = [ActivityCancelledError, ActivityPausedError, ActivityResetError];
 
 /**
@@ -56,6 +58,8 @@ export async function holdPod({ holdId }: HoldPodInput, deps: PodDependencies): 
   } finally {
     clearInterval(watch);
     fence.close(holdId, new PodLostError('The hold has ended.'));
+    // The slot is free when this returns: nothing of this job may still be at work on the trainer by then.
+    await fence.vacated(holdId, VACATE_LIMIT_MS);
     await rm(deps.jobDirectory(holdId), { recursive: true, force: true });
   }
 }

@@ -21,13 +21,15 @@ export function onHeldPod<Input extends { holdId: string }, Result>(
   activity: (input: Input, scope: HeldPodScope) => Promise<Result>,
 ): (input: Input) => Promise<Result> {
   return async (input) => {
-    const held = fence.signalOf(input.holdId);
-    const signal = AbortSignal.any([Context.current().cancellationSignal, held]);
+    const held = fence.enter(input.holdId);
+    const signal = AbortSignal.any([Context.current().cancellationSignal, held.signal]);
     try {
       return await activity(input, { signal, checkFence: () => fence.check(input.holdId) });
     } catch (error) {
       // What an aborted call fails with says nothing: the reason of the abort does.
       throw signal.aborted ? signal.reason : error;
+    } finally {
+      held.leave();
     }
   };
 }

@@ -1,16 +1,29 @@
+import { createHash } from 'node:crypto';
 import path from 'node:path';
 import type { ImageLocation } from '../common/object-store.ts';
+import { captionFile, hasPictureExtension } from '../native/trainer/dataset.ts';
 
-const PICTURE_EXTENSIONS = ['.jpg', '.jpeg', '.png', '.webp'];
 const FALLBACK_EXTENSION = '.png';
+const MAX_NAME_BYTES = 180;
 
 /** Last part of the path, as a file may be called; a name without a picture's extension gets one. */
 function baseName(location: ImageLocation): string {
   const last = path.posix.basename(pathOf(location));
   // Slashes can come out of percent escapes; a leading dot would hide the file.
   const name = last.replaceAll(/[/\\]/g, '_').replace(/^\.+/, '');
-  const known = PICTURE_EXTENSIONS.includes(path.extname(name).toLowerCase());
-  return known ? name : `${name}${FALLBACK_EXTENSION}`;
+  return shortened(hasPictureExtension(name) ? name : `${name}${FALLBACK_EXTENSION}`);
+}
+
+/** File systems take 255 bytes, and a download adds some of its own. Where a name is cut, a hash keeps it apart. */
+function shortened(name: string): string {
+  if (Buffer.byteLength(name) <= MAX_NAME_BYTES) return name;
+  const end = `-${createHash('sha256').update(name).digest('hex').slice(0, 16)}${path.extname(name)}`;
+  let start = '';
+  for (const character of name) {
+    if (Buffer.byteLength(start + character + end) > MAX_NAME_BYTES) break;
+    start += character;
+  }
+  return start + end;
 }
 
 function pathOf(location: ImageLocation): string {
@@ -32,11 +45,6 @@ function decoded(pathname: string): string {
   }
 }
 
-/** File name of a picture's caption. */
-export function captionName(pictureName: string): string {
-  return `${pictureName.slice(0, -path.extname(pictureName).length)}.txt`;
-}
-
 /** Folder that a picture comes from: same folder and same stem share one caption. */
 function sourceFolder(location: ImageLocation): string {
   const folder = path.posix.dirname(pathOf(location));
@@ -55,7 +63,7 @@ export function pictureNames(locations: readonly ImageLocation[]): string[] {
   const names = locations.map(baseName);
   const captionSources = new Map<string, string>();
   const collide = locations.some((location, index) => {
-    const caption = captionName(names[index] ?? '').toLowerCase();
+    const caption = captionFile(names[index] ?? '').toLowerCase();
     const source = captionSources.get(caption) ?? sourceFolder(location);
     captionSources.set(caption, source);
     return source !== sourceFolder(location);

@@ -1,14 +1,15 @@
 import { Context } from '@temporalio/activity';
-import { checkpointPrefix, epochOfKey } from '../common/checkpoint-manifest.ts';
 import { InternalError, StorageUnavailableError } from '../common/errors.ts';
+import { reasonOf } from '../common/logger.ts';
 import type { PromoteInput, PromoteResult } from '../common/activity-types.ts';
 import type { ManifestObject } from '../common/types.ts';
 import type { ControlDependencies } from './dependencies.ts';
+import { pruneCheckpoints } from './prune-checkpoints.ts';
 import { WEIGHTS_FILE, jobStagingPrefix, modelPrefix } from './weight-keys.ts';
 
 /**
  * Puts staged weights in their final place, inside the store, and clears away what training left behind: the staging
- * area and all checkpoints but the final one. May be repeated.
+ * area and the checkpoints that are not kept. May be repeated.
  */
 export async function promote(input: PromoteInput, deps: ControlDependencies): Promise<PromoteResult> {
   const { store, bucket, uriScheme } = deps;
@@ -31,18 +32,20 @@ export async function promote(input: PromoteInput, deps: ControlDependencies): P
     if (copied?.sizeBytes === object.sizeBytes) continue;
     throw new StorageUnavailableError(`${to.key} is not whole after copying it from ${object.key}.`);
   }
-  await store.deleteAll(bucket, await store.list(bucket, jobStagingPrefix(input), { signal }), { signal });
-  await deleteAllButFinal(input, deps, signal);
+  await clearStaging(input, signal, deps);
+  await pruneCheckpoints({ ...input, newestEpoch: Infinity, count: deps.keepFinalCheckpoints }, signal, deps);
   return { modelUri: `${uriScheme}://${bucket}/${weightsKey}` };
 }
 
-async function deleteAllButFinal(
+/** The weights are in place by then: a store that does not delete holds nothing up. */
+async function clearStaging(
   input: PromoteInput,
-  { store, bucket }: ControlDependencies,
   signal: AbortSignal,
+  { store, bucket }: ControlDependencies,
 ): Promise<void> {
-  const keys = await store.list(bucket, checkpointPrefix(input), { signal });
-  const finalEpoch = Math.max(...keys.filter((key) => key.includes('/manifests/')).map((key) => epochOfKey(key) ?? 0));
-  const old = keys.filter((key) => (epochOfKey(key) ?? finalEpoch) < finalEpoch);
-  if (old.length > 0) await store.deleteAll(bucket, old, { signal });
+  try {
+    await store.deleteAll(bucket, await store.list(bucket, jobStagingPrefix(input), { signal }), { signal });
+  } catch (error) {
+    Context.current().log.warn('the staging area was not cleared', { reason: reasonOf(error) });
+  }
 }

@@ -1,6 +1,7 @@
 import { ApplicationFailure, CancelledFailure, Context } from '@temporalio/activity';
 import { ApplicationFailureCategory } from '@temporalio/common';
 import { WebhookUnavailableError, WorkerShutdownError, toBrushworkError } from '../common/errors.ts';
+import type { FailureDetails } from '../common/types.ts';
 
 /**
  * Turns anything thrown inside an activity into what Temporal understands. The only place that does: Temporal knows our
@@ -17,7 +18,7 @@ export function toApplicationFailure(error: unknown): ApplicationFailure | Cance
     message: ours.message,
     type: ours.code,
     nonRetryable: !ours.retryable,
-    ...(retryAfterMs !== null && { nextRetryDelay: retryAfterMs }),
+    ...(retryAfterMs !== null && { details: [{ retryAfterMs } satisfies FailureDetails] }),
     ...(ours instanceof WorkerShutdownError && { category: ApplicationFailureCategory.BENIGN }),
   });
 }

@@ -1,6 +1,6 @@
 import { Context } from '@temporalio/activity';
 import { mkdir } from 'node:fs/promises';
-import { InternalError, LossNotFiniteError } from '../common/errors.ts';
+import { LossNotFiniteError } from '../common/errors.ts';
 import type { StepReport } from '../common/trainer.ts';
 import type { TrainEpochChunkInput, TrainEpochChunkResult } from '../common/activity-types.ts';
 import type { PodDependencies } from './dependencies.ts';
@@ -47,7 +47,6 @@ export async function trainEpochChunk(
     await standAt({ ...input, steps: fromEpoch * stepsPerEpoch }, over, deps);
     watch.moved(timing.stallMs);
     const onStep = (report: StepReport) => {
-      if (!Number.isFinite(report.loss)) throw lossNotFinite(report);
       watch.moved(timing.stallMs);
       if (meter.stepCount === 0) context.log.info('first step of a chunk', { epoch: report.epoch, step: report.step });
       meter.add(report);
@@ -60,7 +59,7 @@ export async function trainEpochChunk(
     over.throwIfAborted();
     const epochLosses = meter.epochLosses();
     const loss = epochLosses.at(-1);
-    if (loss === undefined) throw new InternalError(`The trainer made no step on its way to epoch ${untilEpoch}.`);
+    if (loss === undefined || epochLosses.length < untilEpoch - fromEpoch) throw lossNotFinite(input);
     return {
       epochsRun: position.epochsRun,
       stepsRun: position.microStepsRun,
@@ -81,8 +80,8 @@ export async function trainEpochChunk(
   }
 }
 
-function lossNotFinite({ step, epoch, loss }: StepReport): LossNotFiniteError {
+function lossNotFinite({ fromEpoch, untilEpoch }: TrainEpochChunkInput): LossNotFiniteError {
   return new LossNotFiniteError(
-    `The loss became ${loss} at step ${step} (epoch ${epoch + 1}): lower learning_rate, or use mixed_precision "no" or "bf16".`,
+    `An epoch between ${fromEpoch + 1} and ${untilEpoch} has no finite loss at all: lower learning_rate, or use mixed_precision "no" or "bf16".`,
   );
 }

@@ -5,6 +5,7 @@ import { imageDirectory } from './job-files.ts';
 
 /** A run as the activities know it. */
 export interface RunInput {
+  styleId: number;
   taskId: string;
   holdId: string;
   jobDirectory: string;
@@ -20,7 +21,7 @@ export interface RunInput {
 export async function standAt(
   run: RunInput & { steps: number; checkpointFile: string | null },
   signal: AbortSignal,
-  { trainer, baseModel, instancePrompt }: PodDependencies,
+  { trainer, baseModel, instancePrompt, pod }: PodDependencies,
 ): Promise<void> {
   // The hold is part of the name: the files of another hold are gone, so nothing of it may be taken up again.
   const jobId = `${run.taskId}/${run.holdId}`;
@@ -33,6 +34,7 @@ export async function standAt(
     imageDirectory: imageDirectory(run.jobDirectory),
     fallbackCaption: instancePrompt,
     config: run.config,
+    logLabels: { style: run.styleId, task: run.taskId, pod: pod.host },
   };
   await trainer.prepare(job, run.checkpointFile, signal);
 }

@@ -7,12 +7,21 @@ import {
 import type { Client, WorkflowExecutionDescription, WorkflowStartOptions } from '@temporalio/client';
 import { InternalWorkflowStartOptionsSymbol } from '@temporalio/client/lib/internal.js';
 import type { InternalWorkflowStartOptions } from '@temporalio/client/lib/internal.js';
-import { TypedSearchAttributes, defineSearchAttributeKey } from '@temporalio/common';
+import { TypedSearchAttributes } from '@temporalio/common';
 import { workflowSettings } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
 import { InternalError, TrainingInProgressError } from '../common/errors.ts';
 import { reasonOf } from '../common/logger.ts';
 import type { Logger } from '../common/logger.ts';
+import {
+  NO_VALUE,
+  gpuHostKey,
+  styleIdKey,
+  taskIdKey,
+  trainEpochKey,
+  trainErrorCodeKey,
+  trainPhaseKey,
+} from '../common/search-attributes.ts';
 import { defaultEpochs } from '../common/training-config.ts';
 import type { TrainStyleInput, TrainStyleMemo } from '../common/types.ts';
 import { allowedOrigin } from '../common/webhook-origin.ts';
@@ -23,8 +32,8 @@ const WORKFLOW_TYPE = 'trainStyle';
 
 const GRPC_INVALID_ARGUMENT = 3;
 
-/** Stands for "nothing yet" in a Keyword attribute. */
-const NONE = '-';
+/** A workflow that has not ended; a paused one goes on some day. */
+const OPEN_STATUSES: readonly string[] = ['RUNNING', 'PAUSED'];
 
 /** Thrown when Temporal can't be reached or can't take the start now: the message stays where it is. */
 export class TemporalUnavailableError extends Error {
@@ -88,6 +97,7 @@ export class TrainingStarter {
       images: job.images,
       tags: job.tags,
       parameters: job.parameters,
+      expectedEpochs: job.parameters.epochs ?? this.#config.training.recipe.epochs ?? defaultEpochs(job.images.length),
       webhookOrigin: allowedOrigin(job.webhookUrl, this.#config.backend.allowedOrigins),
     };
     if (await this.#isKnown(job)) return 'duplicate';
@@ -112,7 +122,7 @@ export class TrainingStarter {
     }
     const { taskId } = (last.memo ?? {}) as Partial<TrainStyleMemo>;
     if (taskId === job.taskId) return true;
-    if (last.status.name !== 'RUNNING') return false;
+    if (!OPEN_STATUSES.includes(last.status.name)) return false;
     throw new TrainingInProgressError(
       `Style ${job.styleId} is being trained by task ${taskId ?? 'unknown'}: wait for it to end, or cancel it, and send task ${job.taskId} again.`,
     );
@@ -139,7 +149,6 @@ export class TrainingStarter {
 
   async #send(job: Omit<TrainStyleInput, 'settings'>, searchAttributes: boolean): Promise<void> {
     const memo: TrainStyleMemo = { taskId: job.taskId };
-    const epochs = job.parameters.epochs ?? this.#config.training.recipe.epochs ?? defaultEpochs(job.images.length);
     const input: TrainStyleInput = { ...job, settings: workflowSettings(this.#config, searchAttributes) };
     const options: WorkflowStartOptions & InternalWorkflowStartOptions = {
       workflowId: workflowIdOf(job.styleId),
@@ -148,7 +157,7 @@ export class TrainingStarter {
       workflowIdConflictPolicy: 'FAIL',
       workflowIdReusePolicy: 'ALLOW_DUPLICATE',
       memo: { ...memo },
-      staticSummary: `style ${job.styleId} · ${job.images.length} images · ${epochs} epochs`,
+      staticSummary: `style ${job.styleId} · ${job.images.length} images · ${job.expectedEpochs} epochs`,
       ...(searchAttributes ? { typedSearchAttributes: attributesOf(job) } : {}),
       // The server ignores a second start with the id of the one that made the last run. This closes the gap between
       // looking and starting, also for a job that ended in between.
@@ -165,12 +174,12 @@ export class TrainingStarter {
 /** All attributes that the workflow will ever set: a start that is accepted proves that it may. */
 function attributesOf(job: Omit<TrainStyleInput, 'settings'>): TypedSearchAttributes {
   return new TypedSearchAttributes([
-    { key: defineSearchAttributeKey('StyleId', 'KEYWORD'), value: String(job.styleId) },
-    { key: defineSearchAttributeKey('TaskId', 'KEYWORD'), value: job.taskId },
-    { key: defineSearchAttributeKey('TrainPhase', 'KEYWORD'), value: 'queued' },
-    { key: defineSearchAttributeKey('TrainEpoch', 'INT'), value: 0 },
-    { key: defineSearchAttributeKey('TrainErrorCode', 'KEYWORD'), value: NONE },
-    { key: defineSearchAttributeKey('GpuHost', 'KEYWORD'), value: NONE },
+    { key: styleIdKey, value: String(job.styleId) },
+    { key: taskIdKey, value: job.taskId },
+    { key: trainPhaseKey, value: 'queued' },
+    { key: trainEpochKey, value: 0 },
+    { key: trainErrorCodeKey, value: NO_VALUE },
+    { key: gpuHostKey, value: NO_VALUE },
   ]);
 }
 

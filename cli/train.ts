@@ -131,5 +131,6 @@ async function describeJob(
     imageDirectory: images,
     fallbackCaption,
     config,
+    logLabels: {},
   };
 }

@@ -61,7 +61,6 @@ export interface TrainEpochChunkInput {
   jobDirectory: string;
   /** State to restore when the trainer does not stand at `fromEpoch` of this job already; null: start fresh. */
   checkpointFile: string | null;
-  fingerprint: string;
   config: TrainingConfig;
   /** Epochs done before this chunk. */
   fromEpoch: number;

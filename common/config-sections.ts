@@ -121,8 +121,10 @@ export function readRabbitMq({ root, env, roles, faults }: Sources): RabbitMqCon
     url = `amqp://${user}:${password}@${bracketed}:${env.integer('RABBITMQ_PORT', 1, 65_535) ?? 5672}`;
     if (host !== '' && !URL.canParse(url))
       faults.push('RABBITMQ_HOST must be a host name or an IP address, without scheme and port.');
-  } else if (!/^amqps?:\/\/./.test(url) || !URL.canParse(url)) {
-    faults.push('RABBITMQ_URL must look like amqp://user:password@host:5672/vhost (or amqps://).');
+  } else if (!/^amqps?:\/\/./.test(url) || !URL.canParse(url) || /%(?![0-9a-f]{2})/i.test(url)) {
+    faults.push(
+      'RABBITMQ_URL must look like amqp://user:password@host:5672/vhost (or amqps://); write a % in the password as %25.',
+    );
   }
   return { url, queue, deadQueue: `${queue}.dead`, prefetch };
 }
@@ -132,6 +134,7 @@ export function readStorage({ root, env, roles, faults }: Sources): StorageConfi
   const section = root.section('storage');
   const checksums = section.choice('checksums', ['when-required', 'when-supported']);
   const keepCheckpoints = section.integer('keepCheckpoints', 1, 100);
+  const keepFinalCheckpoints = section.integer('keepFinalCheckpoints', 0, 100);
   const rootInFile = section.textOrNone('fileUriRoot');
   const fileUriRoot = env.text('FILE_URI_ROOT') ?? rootInFile;
   section.finish();
@@ -160,6 +163,7 @@ export function readStorage({ root, env, roles, faults }: Sources): StorageConfi
     ),
     checksums,
     keepCheckpoints,
+    keepFinalCheckpoints,
     fileUriRoot,
   };
 }

@@ -39,8 +39,10 @@ export interface StorageConfig {
   /** Bucket of checkpoints and weights. */
   bucket: string;
   checksums: 'when-required' | 'when-supported';
-  /** Newest checkpoints kept per job. */
+  /** Newest checkpoints kept of a job under way. */
   keepCheckpoints: number;
+  /** Newest checkpoints kept of a job that has succeeded. */
+  keepFinalCheckpoints: number;
   /** Directory below which `file://` images may lie, or null: refused. */
   fileUriRoot: string | null;
 }

@@ -147,3 +147,14 @@ export function requireSection<Name extends 'rabbitmq' | 'storage' | 'pod'>(
   if (section === null) throw new ConfigError([`${name} is not configured for the roles of this process.`]);
   return section;
 }
+
+const SECRET_VARIABLE = /TOKEN|SECRET|PASS|KEY|CREDENTIAL|^RABBITMQ_URL$/i;
+
+/**
+ * The environment of this process for a child that must not know any keys.
+ *
+ * @returns all variables but those whose names say that they hold a secret
+ */
+export function environmentWithoutSecrets(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !SECRET_VARIABLE.test(name)));
+}

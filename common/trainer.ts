@@ -14,7 +14,7 @@ export interface StepReport {
 
 /** Everything that defines one run: the trainer draws no other input. */
 export interface TrainerJob {
-  /** Names the run (`<taskId>` or `cli`): a trainer that already holds this run at the right epoch goes on without reloading. */
+  /** Names the run (`<taskId>/<holdId>` or `cli`): a trainer that already holds this run at the right epoch goes on without reloading. */
   jobId: string;
   /** Pod-local base model directory (diffusers layout). */
   baseModelDirectory: string;
@@ -25,6 +25,8 @@ export interface TrainerJob {
   /** Caption of a picture without sidecar. */
   fallbackCaption: string;
   config: TrainingConfig;
+  /** Put into each log line that the trainer prints while it has this job. */
+  logLabels: Readonly<Record<string, string | number>>;
 }
 
 /** Counts of work done in a run. */

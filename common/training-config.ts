@@ -7,9 +7,9 @@ export interface TrainingConfigKey {
   /** Field of {@link TrainingConfig}. */
   field: keyof TrainingConfig;
   /** Value when nobody sets it; null: decided at run time, as `meaning` says. */
-  default: number | MixedPrecision | null;
-  kind: 'integer' | 'number' | 'precision';
-  /** Smallest and largest allowed value, both included. */
+  default: number | boolean | MixedPrecision | null;
+  kind: 'integer' | 'number' | 'precision' | 'boolean';
+  /** Smallest and largest allowed number, both included. */
   min: number;
   max: number;
   /** True where `null` switches the knob off. */
@@ -93,6 +93,15 @@ export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> =
     1024,
     'Side of the training pictures in pixels, a multiple of 8; SD 1.5 knows 512.',
   ),
+  gradient_checkpointing: {
+    field: 'gradientCheckpointing',
+    default: false,
+    kind: 'boolean',
+    min: 0,
+    max: 0,
+    nullable: false,
+    meaning: 'Less memory for more time; same weights. Switched on by itself when a GPU runs out of memory.',
+  },
 };
 
 /** Values from a configuration file; what it does not set is absent. */
@@ -112,6 +121,8 @@ function faultOf(name: string, key: TrainingConfigKey, value: unknown): string |
     if (MIXED_PRECISIONS.some((precision) => precision === value)) return null;
     return `${name} must be "no", "fp16" or "bf16", but is ${show}`;
   }
+  if (key.kind === 'boolean')
+    return typeof value === 'boolean' ? null : `${name} must be true or false, but is ${show}`;
   const kind = key.kind === 'integer' ? 'a whole number' : 'a number';
   const range = `${kind} from ${key.min} to ${key.max}${key.nullable ? ', or null' : ''}`;
   if (typeof value !== 'number' || !(value >= key.min && value <= key.max))
@@ -218,6 +229,6 @@ export function trainingConfigFor(
  * @param config - a complete configuration
  * @returns an object that {@link parseTrainingConfig} reads back to the same values
  */
-export function trainingConfigJson(config: TrainingConfig): Record<string, number | string | null> {
+export function trainingConfigJson(config: TrainingConfig): Record<string, number | string | boolean | null> {
   return Object.fromEntries(Object.entries(TRAINING_CONFIG_KEYS).map(([name, key]) => [name, config[key.field]]));
 }

@@ -1,9 +1,9 @@
 /**
  * JSON contracts between bridge, workflow and activities. Payloads carry keys, paths and numbers, never bytes or
- * secrets: everything here ends up in the workflow history.
+ * secrets of ours: everything here ends up in the workflow history, the images' URIs as the backend signed them too.
  */
 
-/** What a job message may set; absent ones are filled from the configuration when the bridge accepts the message. */
+/** What a job message may set; the pod fills the rest from its configuration when it downloads the pictures. */
 export interface RequestedParameters {
   /** Epochs to train, 1–1000, or null: decided by the number of images (see `defaultEpochs`). */
   epochs: number | null;
@@ -20,6 +20,8 @@ export interface TrainStyleInput {
   /** Caption for images without a sidecar text file. */
   tags: string[];
   parameters: RequestedParameters;
+  /** What is told before a pod has settled it, by the bridge's configuration. */
+  expectedEpochs: number;
   /** Scheme, host and port of the backend that hears about this job. */
   webhookOrigin: string;
   /** What the configuration says to the workflow, frozen when the job was accepted. */
@@ -72,6 +74,12 @@ export interface WorkflowSettings {
   limits: Record<LimitName, ActivityLimits>;
 }
 
+/** Details of the failures that activities report. */
+export interface FailureDetails {
+  /** Not to be tried again before this time has passed, as the other side asked. */
+  retryAfterMs?: number;
+}
+
 /** Memo of every `trainStyle` workflow: how a redelivered message is told from a new task of the same style. */
 export interface TrainStyleMemo {
   taskId: string;
@@ -96,6 +104,8 @@ export interface TrainingConfig {
   mixedPrecision: MixedPrecision;
   /** Training pictures are resized to this many pixels on each side. */
   resolutionPx: number;
+  /** Less memory for more computation; changes no result. */
+  gradientCheckpointing: boolean;
 }
 
 /** Where a job stands, in the order of its life; the search attribute `TrainPhase` holds it. */

@@ -54,6 +54,7 @@ export interface NativeTrainingConfig {
   /** Total-norm limit, or null for no clipping. */
   maxGradNorm: number | null;
   mixedPrecision: MixedPrecision;
+  gradientCheckpointing: boolean;
 }
 
 /** One training run: its numbers and its pictures. */

@@ -47,7 +47,7 @@ export async function runControlWorker(config: Config, deps: RoleDependencies): 
       activities: createControlActivities({
         store,
         bucket: storage.bucket,
-        keepCheckpoints: storage.keepCheckpoints,
+        keepFinalCheckpoints: storage.keepFinalCheckpoints,
         backend,
         uriScheme: uriScheme(storage.endpoint),
       }),

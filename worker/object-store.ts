@@ -60,6 +60,8 @@ function clientOptions(config: StorageConfig): S3ClientConfig {
     requestChecksumCalculation: checksums,
     responseChecksumValidation: checksums,
     maxAttempts: ATTEMPTS,
+    // Pictures may lie in a bucket of another region.
+    followRegionRedirects: true,
     // Without one, the client writes about its retries to standard error.
     logger: SILENT,
     requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: IDLE_TIMEOUT_MS },

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
@@ -22,6 +23,9 @@ import { VERSION } from './version.ts';
 
 /** A chunk, the checkpoint of the one before, and room for what is just being cancelled. */
 const PRIVATE_SLOTS = 4;
+
+/** There where the driver has found a GPU. */
+const NVIDIA_DEVICE = '/dev/nvidia0';
 
 /** What a pod worker needs beside its configuration. */
 export interface PodWorkerDependencies extends RoleDependencies {
@@ -81,6 +85,11 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
       signal,
       Promise.all([runtime(), baseModel(), checkStore(store, storage.bucket, logger)]),
     );
+    if (device === 'cpu' && config.trainer.device === 'auto' && existsSync(NVIDIA_DEVICE)) {
+      logger.warn(
+        'this machine has a GPU that is not used: this build of the trainer is for the CPU, see docs/operations.md',
+      );
+    }
     const { holdPod, ...work } = activities;
     const shared = await Worker.create({
       ...common,

@@ -31,7 +31,10 @@ const LATER = new Set([
 ]);
 
 /** Codes of errors of our own disk, which are none of the store's doing. */
-const DISK = new Set(['EACCES', 'EDQUOT', 'EEXIST', 'EIO', 'EISDIR', 'EMFILE', 'ENOENT', 'ENOSPC', 'ENOTDIR', 'EROFS']);
+const DISK = new Set([
+  ...['EACCES', 'EDQUOT', 'EEXIST', 'EIO', 'EISDIR', 'EMFILE'],
+  ...['ENAMETOOLONG', 'ENOENT', 'ENOSPC', 'ENOTDIR', 'EROFS'],
+]);
 
 const statusOf = (error: S3ServiceException) => error.$metadata.httpStatusCode ?? 0;
 

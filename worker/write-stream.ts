@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { Readable } from 'node:stream';
 import { InvalidRequestError, StorageUnavailableError } from '../common/errors.ts';
 import type { TransferResult } from '../common/object-store.ts';
 
@@ -52,8 +53,9 @@ export async function writeBody(
   const temporary = `${file}.${randomUUID()}.part`;
   const hash = createHash('sha256');
   let sizeBytes = 0;
-  const handle = await open(temporary, 'wx');
+  let handle: FileHandle | null = null;
   try {
+    handle = await open(temporary, 'wx');
     for await (const chunk of limited(body, limits)) {
       hash.update(chunk);
       sizeBytes += chunk.byteLength;
@@ -62,7 +64,9 @@ export async function writeBody(
     await handle.close();
     await rename(temporary, file);
   } catch (error) {
-    await handle.close();
+    // A body that nobody reads would keep its connection.
+    if (body instanceof Readable) body.destroy();
+    await handle?.close();
     await rm(temporary, { force: true });
     throw error;
   }

@@ -1,16 +1,12 @@
-import { condition } from '@temporalio/workflow';
-import { defaultEpochs } from '../common/training-config.ts';
+import { condition, sleep } from '@temporalio/workflow';
 import type { NotifyInput } from '../common/activity-types.ts';
 import type { TrainStatus, TrainStyleInput } from '../common/types.ts';
 import type { Calls } from './calls.ts';
 import { jobFailureOf } from './failures.ts';
 import type { JobFailure } from './failures.ts';
 
-/** Temporal tries this long by itself before the workflow shows why it waits; then for longer each time. */
-const FIRST_WINDOW_MS = 10_000;
-const LONGEST_WINDOW_MS = 3_600_000;
-/** A late progress notice must not arrive after the final one. */
-const PROGRESS_DRAIN_MS = 5_000;
+/** Time for the answer of a progress notice to get here, beyond the limit of its call. */
+const PROGRESS_GRACE_MS = 1_000;
 
 /** Notices about one job to its backend. */
 export class Backend {
@@ -29,7 +25,7 @@ export class Backend {
    * @param estimatedSeconds - time left by the speed measured so far; null before any was
    */
   tellProgress(status: Readonly<TrainStatus>, estimatedSeconds: number | null): void {
-    const { styleId, taskId, webhookOrigin, parameters, images } = this.#input;
+    const { styleId, taskId, webhookOrigin, expectedEpochs } = this.#input;
     this.#progressInFlight += 1;
     const done = () => {
       this.#progressInFlight -= 1;
@@ -43,7 +39,7 @@ export class Backend {
           taskId,
           webhookOrigin,
           currentEpoch: status.epoch,
-          totalEpochs: status.totalEpochs ?? parameters.epochs ?? defaultEpochs(images.length),
+          totalEpochs: status.totalEpochs ?? expectedEpochs,
           estimatedSeconds,
         },
       )
@@ -51,27 +47,38 @@ export class Backend {
   }
 
   /**
-   * Delivers a final notice, for days if need be.
+   * Delivers a final notice, for days if need be. Each try is an activity of its own that always ends with the
+   * backend's answer: a limit over several tries would cut one off whose notice the backend has taken already.
    *
    * @param notice - `complete` or `failed`
    * @param waiting - told why the notice is not delivered yet
    * @returns null when the backend took it, else why it never will
    */
   async deliver(notice: NotifyInput, waiting: (failure: JobFailure) => void): Promise<JobFailure | null> {
-    if (this.#progressInFlight > 0) await condition(() => this.#progressInFlight === 0, PROGRESS_DRAIN_MS);
+    const { notify, notifyProgress } = this.#input.settings.limits;
+    // A late progress notice must not arrive after the final one.
+    const drainMs = notifyProgress.startToCloseMs + PROGRESS_GRACE_MS;
+    if (this.#progressInFlight > 0) await condition(() => this.#progressInFlight === 0, drainMs);
     const summary = notice.kind === 'failed' ? `failed: ${notice.errorCode}` : notice.kind;
-    let leftMs = this.#input.settings.limits.notify.scheduleToCloseMs ?? Infinity;
-    for (let windowMs = FIRST_WINDOW_MS; ; windowMs = Math.min(windowMs * 3, LONGEST_WINDOW_MS)) {
-      const thisWindowMs = Math.min(windowMs, leftMs);
+    const { initialIntervalMs, backoffCoefficient, maximumIntervalMs } = notify.retry;
+    const startedAtMs = Date.now();
+    for (let pauseMs = initialIntervalMs; ; pauseMs = Math.min(pauseMs * backoffCoefficient, maximumIntervalMs)) {
       try {
-        await this.#calls.notify({ summary, scheduleToCloseTimeout: thisWindowMs }, notice);
+        await this.#calls.notify({ summary }, notice);
         return null;
       } catch (error) {
         const failure = jobFailureOf(error);
-        leftMs -= thisWindowMs;
-        if (!failure.retryable || leftMs <= 0) return failure;
+        const waitMs = Math.max(pauseMs, failure.retryAfterMs ?? 0);
+        const isTooLate = Date.now() - startedAtMs + waitMs >= (notify.scheduleToCloseMs ?? Infinity);
+        if (!mayPass(failure) || isTooLate) return failure;
         waiting(failure);
+        await sleep(waitMs);
       }
     }
   }
+}
+
+/** Only the backend itself can say that it will never take a notice; what our configuration forbids can be mended. */
+function mayPass({ retryable, code }: JobFailure): boolean {
+  return retryable || code === 'BLOCKED_TARGET';
 }

@@ -32,11 +32,8 @@ export interface Calls {
   onPod: (queue: string) => OnPod;
   findResumePoint: ControlActivities['findResumePoint'];
   promote: ControlActivities['promote'];
-  /** `scheduleToCloseTimeout`: how long Temporal tries by itself. */
-  notify: (
-    extras: CallExtras & { scheduleToCloseTimeout: number },
-    ...args: Parameters<ControlActivities['notify']>
-  ) => Promise<void>;
+  /** A single try: the caller repeats it. */
+  notify: (extras: CallExtras, ...args: Parameters<ControlActivities['notify']>) => Promise<void>;
   notifyProgress: (extras: CallExtras, ...args: Parameters<ControlActivities['notify']>) => Promise<void>;
 }
 
@@ -56,12 +53,18 @@ export type OnPod = {
 export function bindActivities(settings: WorkflowSettings): Calls {
   const { limits } = settings;
   // Activities of the control workers are short and send no heartbeats: a cancel could not reach them anyway.
-  const controlOptions = (name: 'findResumePoint' | 'promote' | 'notify' | 'notifyProgress'): ActivityOptions => ({
+  const controlOptions = (name: 'findResumePoint' | 'promote' | 'notifyProgress'): ActivityOptions => ({
     ...optionsOf(limits[name]),
     cancellationType: ActivityCancellationType.TRY_CANCEL,
   });
   const control = (name: Parameters<typeof controlOptions>[0]) =>
     proxyActivities<ControlActivities>(controlOptions(name));
+  const { startToCloseMs } = limits.notify;
+  const notifyOptions: ActivityOptions = {
+    startToCloseTimeout: startToCloseMs,
+    retry: { maximumAttempts: 1 },
+    cancellationType: ActivityCancellationType.TRY_CANCEL,
+  };
   // Releasing a pod must not wait for it: it may be dead.
   const holdOptions: ActivityOptions = {
     ...optionsOf(limits.holdPod),
@@ -92,7 +95,10 @@ export function bindActivities(settings: WorkflowSettings): Calls {
     findResumePoint: control('findResumePoint').findResumePoint,
     promote: control('promote').promote,
     notify: (extras, ...args) =>
-      control('notify').notify.executeWithOptions({ ...controlOptions('notify'), ...extras }, args),
+      proxyActivities<ControlActivities>(notifyOptions).notify.executeWithOptions(
+        { ...notifyOptions, ...extras },
+        args,
+      ),
     notifyProgress: (extras, ...args) =>
       control('notifyProgress').notify.executeWithOptions({ ...controlOptions('notifyProgress'), ...extras }, args),
   };

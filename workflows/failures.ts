@@ -7,6 +7,7 @@ import {
 } from '@temporalio/workflow';
 import { BrushworkError, ERROR_CLASSES } from '../common/errors.ts';
 import type { ErrorCode } from '../common/errors.ts';
+import type { FailureDetails } from '../common/types.ts';
 
 /** What a failure means for the job. */
 export interface JobFailure {
@@ -21,6 +22,8 @@ export interface JobFailure {
   message: string;
   /** True when trying again can help. */
   retryable: boolean;
+  /** Not to be tried again before this time has passed, as the other side asked. */
+  retryAfterMs?: number;
 }
 
 const POD_FAILURE_TYPES = ['POD_LOST', 'ResetWorkflow'];
@@ -96,7 +99,8 @@ export function jobFailureOf(error: unknown): JobFailure {
       return { kind: 'shutdown', code: 'WORKER_SHUTDOWN', message, retryable: true };
     }
     const code = isErrorCode(type) ? type : 'INTERNAL';
-    return { kind: 'application', code, message, retryable: cause.nonRetryable !== true };
+    const details = cause.details?.[0] as FailureDetails | undefined;
+    return { kind: 'application', code, message, retryable: cause.nonRetryable !== true, ...details };
   }
   if (cause instanceof BrushworkError) {
     return { kind: 'application', code: cause.code, message: cause.message, retryable: cause.retryable };

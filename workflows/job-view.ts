@@ -1,17 +1,14 @@
 import { setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
 import type { SearchAttributeUpdatePair } from '@temporalio/common';
 import type { FindResumePointResult } from '../common/activity-types.ts';
+import { NO_VALUE, gpuHostKey, trainEpochKey, trainErrorCodeKey, trainPhaseKey } from '../common/search-attributes.ts';
 import type { CheckpointRef, PodHeld, TrainPhase, TrainStatus } from '../common/types.ts';
 import { currentDetails } from './current-details.ts';
 import type { JobFailure } from './failures.ts';
 import { checkpointsQuery, lossCurveQuery, statusQuery } from './messages.ts';
-import { gpuHostKey, trainEpochKey, trainErrorCodeKey, trainPhaseKey } from './search-attributes.ts';
 
-/** Stands for "nothing" in a Keyword attribute, so that it can be searched for. */
-const NONE = '-';
-
-/** As many checkpoints as the bucket keeps. */
-const KEPT_CHECKPOINTS = 2;
+/** Newest checkpoints that the query lists. */
+const LISTED_CHECKPOINTS = 2;
 
 /** What a {@link JobView} needs to know of the job. */
 export interface JobViewOptions {
@@ -33,8 +30,8 @@ export class JobView {
   readonly #shown = new Map<string, unknown>([
     [trainPhaseKey.name, 'queued'],
     [trainEpochKey.name, 0],
-    [gpuHostKey.name, NONE],
-    [trainErrorCodeKey.name, NONE],
+    [gpuHostKey.name, NO_VALUE],
+    [trainErrorCodeKey.name, NO_VALUE],
   ]);
 
   constructor(options: JobViewOptions) {
@@ -110,7 +107,7 @@ export class JobView {
 
   /** Adds a committed checkpoint. */
   committed(checkpoint: CheckpointRef): void {
-    this.#checkpoints = [checkpoint, ...this.#checkpoints].slice(0, KEPT_CHECKPOINTS);
+    this.#checkpoints = [checkpoint, ...this.#checkpoints].slice(0, LISTED_CHECKPOINTS);
     this.#status.lastCheckpoint = checkpoint;
     this.#show();
   }
@@ -133,8 +130,8 @@ export class JobView {
     const pairs: SearchAttributeUpdatePair[] = [
       { key: trainPhaseKey, value: phase },
       { key: trainEpochKey, value: epoch },
-      { key: gpuHostKey, value: host ?? NONE },
-      { key: trainErrorCodeKey, value: lastError?.code ?? NONE },
+      { key: gpuHostKey, value: host ?? NO_VALUE },
+      { key: trainErrorCodeKey, value: lastError?.code ?? NO_VALUE },
     ];
     // Each upsert is an event in the history: only what changed is written.
     const changed = pairs.filter(({ key, value }) => this.#shown.get(key.name) !== value);

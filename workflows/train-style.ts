@@ -52,6 +52,7 @@ class Job {
   readonly #scope = CancellationScope.current();
   readonly #damagedManifests = new Map<number, string>();
   #msPerEpoch: number | null = null;
+  #lowMemory = false;
 
   constructor(input: TrainStyleInput) {
     const { styleId, taskId, settings } = input;
@@ -88,6 +89,7 @@ class Job {
         if (failure.kind === 'cancelled') throw error;
         const verdict = this.#budgets.judge(failure);
         if (verdict.action === 'fail') throw error;
+        if (failure.code === 'GPU_OUT_OF_MEMORY') this.#lowMemory = true;
         if (failure.kind !== 'application') this.#view.lostPod();
         this.#view.failedWith(failure);
         if (verdict.action === 'ask-operator') await this.#askOperator(failure);
@@ -127,7 +129,7 @@ class Job {
     const failure = this.#meaningOf(error);
     this.#view.holdsPod(null);
     this.#view.failedWith(failure);
-    await this.#deliver({
+    const undelivered = await this.#deliver({
       kind: 'failed',
       styleId,
       taskId,
@@ -136,7 +138,8 @@ class Job {
       errorCode: failure.code,
       errorMessage: failure.message,
     });
-    this.#view.enter(failure.kind === 'cancelled' ? 'cancelled' : 'failed', failure.message);
+    const unknown = undelivered === null ? '' : ` The backend does not know: ${undelivered.message}`;
+    this.#view.enter(failure.kind === 'cancelled' ? 'cancelled' : 'failed', failure.message + unknown);
     throw closingError(error, failure);
   }
 
@@ -157,6 +160,7 @@ class Job {
       view: this.#view,
       budgets: this.#budgets,
       paused: () => this.#operator.paused,
+      lowMemory: this.#lowMemory,
       measured: ({ meanStepMs, stepsPerEpoch }) => {
         this.#msPerEpoch = meanStepMs * stepsPerEpoch;
       },

@@ -15,6 +15,8 @@ export interface PodWorkContext {
   view: JobView;
   budgets: Budgets;
   paused: () => boolean;
+  /** Trains with gradient checkpointing, whatever the configuration says. */
+  lowMemory: boolean;
   /** Learns how long a step takes. */
   measured: (progress: { meanStepMs: number; stepsPerEpoch: number }) => void;
   /** Manifests that turned out damaged, by epoch, over all pods. */
@@ -173,8 +175,7 @@ export class PodWork {
           ...this.#ids,
           jobDirectory: data.jobDirectory,
           checkpointFile: from.checkpointFile,
-          fingerprint: data.fingerprint,
-          config: data.config,
+          config: this.#context.lowMemory ? { ...data.config, gradientCheckpointing: true } : data.config,
           fromEpoch: from.epoch,
           stepsPerEpoch: Math.ceil(data.imageCount / data.config.batchSize),
           untilEpoch,

@@ -108,7 +108,8 @@ TrainingConfig to_training_config(const Fields& fields) {
           .epochs = fields.integer("epochs"),
           .batch_size = fields.integer("batchSize"),
           .gradient_accumulation = fields.integer("gradientAccumulation"),
-          .max_grad_norm = fields.number_or_null("maxGradNorm")};
+          .max_grad_norm = fields.number_or_null("maxGradNorm"),
+          .gradient_checkpointing = fields.boolean("gradientCheckpointing")};
 }
 
 TrainingImage to_image(const Napi::Value& value, const std::string& name) {

@@ -52,7 +52,8 @@ SyntheticJob read_job(Options& options, int64_t default_epochs) {
                 .epochs = options.integer("epochs", default_epochs),
                 .batch_size = options.integer("batch", 1),
                 .gradient_accumulation = options.integer("accumulation", 1),
-                .max_grad_norm = std::nullopt};
+                .max_grad_norm = std::nullopt,
+                .gradient_checkpointing = options.integer("gradient-checkpointing", 0) != 0};
   return job;
 }
 

@@ -16,7 +16,8 @@ constexpr const char* kUsage =
     "  train-synthetic  --model DIR --output DIR [--restore CHECKPOINT] [job options]\n"
     "\n"
     "job options: --device cpu|cuda --threads N --precision no|fp16|bf16 --size PX --images N --seed N --rank N\n"
-    "             --alpha X --dropout X --learning-rate X --epochs N --batch N --accumulation N\n";
+    "             --alpha X --dropout X --learning-rate X --epochs N --batch N --accumulation N\n"
+    "             --gradient-checkpointing 0|1\n";
 
 struct Command {
   const char* name;

@@ -43,7 +43,7 @@ void require_device(torch::Device device) {
   if (device.is_cpu() || torch::cuda::is_available()) return;
   const std::string reason = at::hasCUDA()
                                  ? "this process sees no GPU: check `nvidia-smi`, the driver and CUDA_VISIBLE_DEVICES"
-                                 : "this build of the trainer is for the CPU: build it with BRUSHWORK_CUDA=ON";
+                                 : "this build of the trainer is for the CPU: build it with BRUSHWORK_CUDA=1";
   throw Error(ErrorCode::kInvalidRequest, "The device 'cuda' was asked for, but " + reason + ".");
 }
 

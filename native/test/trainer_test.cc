@@ -115,6 +115,20 @@ TEST(accumulated_gradients_are_the_mean_over_the_window) {
   CHECK_AT_MOST(relative_error(halved.lora().gradients() * 2, accumulating.lora().gradients()), 1e-6);
 }
 
+TEST(gradient_checkpointing_changes_no_bit) {
+  auto config = tiny_config();
+  config.batch_size = 2;
+  config.gradient_accumulation = 2;
+  CHECK(config.dropout > 0);
+  Trainer plain(tiny_model(), config, tiny_images(5));
+  config.gradient_checkpointing = true;
+  Trainer checkpointing(tiny_model(), config, tiny_images(5));
+  const auto expected = train_steps(plain, 20), actual = train_steps(checkpointing, 20);
+  for (size_t i = 0; i < expected.size(); ++i) CHECK(actual[i].loss == expected[i].loss);
+  CHECK(checkpointing.lora().gradients().equal(plain.lora().gradients()));
+  CHECK(checkpointing.lora().values().equal(plain.lora().values()));
+}
+
 TEST(training_stops_at_the_next_step) {
   Trainer trainer(tiny_model(), tiny_config(), tiny_images(3));
   bool stop = false;

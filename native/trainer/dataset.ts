@@ -11,6 +11,11 @@ import {
 
 const PICTURE_EXTENSIONS = new Set(['.jpg', '.jpeg', '.png', '.webp']);
 
+/** Whether a file's name is one of a picture that can be trained on. */
+export function hasPictureExtension(name: string): boolean {
+  return PICTURE_EXTENSIONS.has(extname(name).toLowerCase());
+}
+
 /** A caption longer than this is no caption: the text encoder reads 75 tokens. */
 const MAX_CAPTION_BYTES = 64 * 1024;
 
@@ -52,7 +57,7 @@ export async function listPictures(directory: string): Promise<string[]> {
   }
   // Byte order of UTF-8 is code point order; JavaScript's own order is not beyond the basic plane.
   return names
-    .filter((name) => !name.startsWith('.') && PICTURE_EXTENSIONS.has(extname(name).toLowerCase()))
+    .filter((name) => !name.startsWith('.') && hasPictureExtension(name))
     .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
 }
 

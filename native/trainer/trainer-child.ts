@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import type { Logger } from 'pino';
+import { environmentWithoutSecrets } from '../../common/config.ts';
 import { type BrushworkError, ERROR_CLASSES, GpuFaultError } from '../../common/errors.ts';
 import type { StepReport } from '../../common/trainer.ts';
 import { countOutOfMemoryKills, describeExit } from './child-exit.ts';
@@ -37,6 +38,8 @@ export class TrainerChild {
   readonly #logger: TrainerLogger;
   readonly #pending = new Map<number, PendingCommand>();
   readonly #lastLines: string[] = [];
+  /** Put into each log line. */
+  labels: Readonly<Record<string, string | number>> = {};
   readonly #killsAtStart = countOutOfMemoryKills();
   readonly #ended: Promise<void>;
   #failure: BrushworkError | null = null;
@@ -55,12 +58,14 @@ export class TrainerChild {
     this.#process = fork(entryFile, [JSON.stringify(options)], {
       serialization: 'advanced',
       execArgv: [],
+      // It decodes strangers' pictures and needs none of our keys.
+      env: environmentWithoutSecrets(),
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     this.#process.on('message', (message) => this.#receive(message as TrainerMessage));
-    this.#readLines(this.#process.stdout, (line) => logger.info({ stream: 'stdout' }, line));
+    this.#readLines(this.#process.stdout, (line) => logger.info({ ...this.labels, stream: 'stdout' }, line));
     this.#readLines(this.#process.stderr, (line) => {
-      logger.warn({ stream: 'stderr' }, line);
+      logger.warn({ ...this.labels, stream: 'stderr' }, line);
       this.#lastLines.push(line);
       if (this.#lastLines.length > KEPT_LINES) this.#lastLines.shift();
     });
@@ -135,15 +140,24 @@ export class TrainerChild {
       return;
     }
     this.#pending.delete(message.id);
-    if (message.kind === 'result') pending.resolve(message.result as never);
-    else pending.reject(new ERROR_CLASSES[message.code](message.message));
+    if (message.kind === 'result') {
+      pending.resolve(message.result as never);
+      return;
+    }
+    const error = new ERROR_CLASSES[message.code](message.message);
+    pending.reject(error);
+    if (error instanceof GpuFaultError) {
+      // After a fault the process can't use the GPU any more, for any job.
+      this.#end(error);
+      void this.kill();
+    }
   }
 
   #exitError(code: number | null, signal: NodeJS.Signals | null): BrushworkError {
     if (this.#killed) return new GpuFaultError('The trainer process was ended by its worker before it had finished.');
     const outOfMemoryKills = countOutOfMemoryKills() - this.#killsAtStart;
     const error = describeExit({ code, signal, outOfMemoryKills, lastLines: this.#lastLines });
-    this.#logger.error({ code: error.code, pid: this.pid }, error.message);
+    this.#logger.error({ ...this.labels, code: error.code, pid: this.pid }, error.message);
     return error;
   }
 

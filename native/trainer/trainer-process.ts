@@ -50,6 +50,7 @@ export class TrainerProcess implements Trainer {
     this.#held = null;
     throwIfAborted(signal);
     const child = this.#start();
+    child.labels = job.logLabels;
     const end = (): void => void child.kill();
     signal.addEventListener('abort', end, { once: true });
     try {

@@ -25,7 +25,6 @@ export class TrainerServer {
   readonly #trainer: NativeTrainer;
   #base: LoadedBase | null = null;
   #job: TrainerJob | null = null;
-  #stopWanted = false;
 
   /**
    * @param addon - the native addon
@@ -75,17 +74,11 @@ export class TrainerServer {
     onStep: (report: StepReport) => void,
   ): Promise<{ position: TrainerPosition; stopped: boolean }> {
     this.#heldJob();
-    this.#stopWanted = false;
-    return this.#trainer.train(untilEpoch, (report) => {
-      // A stop that came before the native loop had begun would be lost: repeat it.
-      if (this.#stopWanted) this.#trainer.stop();
-      onStep(report);
-    });
+    return this.#trainer.train(untilEpoch, onStep);
   }
 
   /** Makes a running {@link train} return at the next step. */
   stop(): void {
-    this.#stopWanted = true;
     this.#trainer.stop();
   }
 

@@ -170,6 +170,7 @@ async function previewOf(
     imageDirectory: PICTURES,
     fallbackCaption: config.training.instancePrompt,
     config: trainingConfigFor(requested, config.training.recipe, { imageCount, mixedPrecisionDefault }),
+    logLabels: {},
   };
   await drawPreview(trainer, job, checkpoint, file, signal);
   await trainer.kill();

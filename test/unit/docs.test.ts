@@ -62,7 +62,11 @@ function anchorsOf(text: string): string[] {
 function keyRow(name: string, key: TrainingConfigKey): string[] {
   const value = key.default === null ? (key.nullable ? '`null`' : 'unset') : `\`${key.default}\``;
   const numbers = `${key.kind === 'integer' ? 'whole number, ' : ''}${key.min} to ${key.max}`;
-  const range = key.kind === 'precision' ? '`"no"`, `"fp16"`, `"bf16"`' : numbers + (key.nullable ? ', or `null`' : '');
+  const words: Partial<Record<typeof key.kind, string>> = {
+    precision: '`"no"`, `"fp16"`, `"bf16"`',
+    boolean: '`true`, `false`',
+  };
+  const range = words[key.kind] ?? numbers + (key.nullable ? ', or `null`' : '');
   return [`\`${name}\``, value, range, key.meaning];
 }
 

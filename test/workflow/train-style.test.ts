@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { CancelledFailure } from '@temporalio/common';
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import type { TrainingConfig } from '../../common/types.ts';
 import { assertOneFailedNotice, codeOf, failureOf } from './support/expect.ts';
 import { inPhase, resultOf, sceneForEachTest, statusOf } from './support/harness.ts';
 import type { Scene } from './support/harness.ts';
@@ -140,6 +141,18 @@ describe('trainStyle', function () {
     assert.equal(world.loggedOf('trainEpochChunk').filter((line) => line.endsWith('0-10 done')).length, 1);
   });
 
+  it('trains with gradient checkpointing after a GPU ran out of memory', async () => {
+    const { world } = scene;
+    const checkpointing: boolean[] = [];
+    world.when('trainEpochChunk', (_pod, input) => {
+      checkpointing.push((input as { config: TrainingConfig }).config.gradientCheckpointing);
+      if (checkpointing.length === 1) throw failure('GPU_OUT_OF_MEMORY', true);
+    });
+    await scene.addPod('a');
+    await resultOf(await scene.start());
+    assert.deepEqual(checkpointing, [false, true, true, true]);
+  });
+
   describe('cancel', () => {
     it('in the middle of a chunk ends cancelled with one failed notice, after the chunk has stopped', async () => {
       const { world } = scene;
@@ -226,6 +239,61 @@ describe('trainStyle', function () {
       down = false;
       assert.equal((await resultOf(handle)).epochs, 30);
       assert.equal(world.finalNotices().length, 1);
+    });
+
+    it('that answers late is not asked again while it may still answer', async () => {
+      const { world } = scene;
+      world.when('notify', async (_pod, input) => {
+        if ((input as { kind: string }).kind === 'complete') await new Promise((resolve) => setTimeout(resolve, 2_000));
+      });
+      await scene.addPod('a');
+      const input = scene.input();
+      input.settings.limits.notify.scheduleToCloseMs = 1_500;
+      const handle = await scene.start(input);
+      await resultOf(handle);
+      assert.equal((await statusOf(handle)).lastError, null);
+      assert.equal(world.finalNotices().length, 1);
+    });
+
+    it('that asks for a pause gets it', async () => {
+      const { world } = scene;
+      const triedAtMs: number[] = [];
+      world.when('notify', (_pod, input) => {
+        if ((input as { kind: string }).kind !== 'complete' || triedAtMs.push(Date.now()) > 1) return;
+        throw ApplicationFailure.create({ type: 'WEBHOOK_UNAVAILABLE', details: [{ retryAfterMs: 1_500 }] });
+      });
+      await scene.addPod('a');
+      await resultOf(await scene.start());
+      const [first = 0, second = 0] = triedAtMs;
+      assert.ok(second - first >= 1_500, `${second - first} ms`);
+    });
+
+    it('that our configuration forbids is asked again: only the backend can refuse a result', async () => {
+      const { world } = scene;
+      let tries = 0;
+      world.when('notify', (_pod, input) => {
+        if ((input as { kind: string }).kind !== 'complete') return;
+        tries += 1;
+        if (tries === 1) throw failure('BLOCKED_TARGET', false);
+      });
+      await scene.addPod('a');
+      const handle = await scene.start();
+      await resultOf(handle);
+      assert.deepEqual([tries, (await statusOf(handle)).lastError], [2, null]);
+    });
+
+    it('that never hears of a failure is shown as such', async () => {
+      const { world } = scene;
+      world.when('download', () => {
+        throw failure('IMAGE_INVALID', false);
+      });
+      world.when('notify', (_pod, input) => {
+        if ((input as { kind: string }).kind === 'failed') throw failure('WEBHOOK_REJECTED', false);
+      });
+      await scene.addPod('a');
+      const handle = await scene.start();
+      assert.equal(codeOf(await failureOf(handle)), 'IMAGE_INVALID');
+      assert.match((await statusOf(handle)).reason ?? '', /backend does not know.*WEBHOOK_REJECTED/);
     });
 
     it('that refuses the result for good does not undo the training', async () => {

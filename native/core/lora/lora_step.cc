@@ -55,4 +55,10 @@ torch::Tensor LoraStep::dropped(const torch::Tensor& x, int64_t count) {
   return x.unsqueeze(0) * kept;
 }
 
+LoraStep LoraStep::clone() const {
+  LoraStep copy = *this;
+  if (dropout_generator_) copy.dropout_generator_ = dropout_generator_->clone();
+  return copy;
+}
+
 }  // namespace brushwork

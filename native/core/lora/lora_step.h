@@ -30,6 +30,9 @@ class LoraStep {
   // makes up for it. One draw for all of them; draws follow the order of the calls.
   torch::Tensor dropped(const torch::Tensor& x, int64_t count);
 
+  // The same parameters, and a generator of its own that will draw what this one's would from here on.
+  LoraStep clone() const;
+
  private:
   double keep_probability_ = 1.0;
   std::optional<torch::Generator> dropout_generator_;

@@ -5,6 +5,7 @@
 
 #include "core/errors.h"
 #include "core/model/attention.h"
+#include "core/model/gradient_checkpointing.h"
 #include "core/model/resnet.h"
 #include "core/model_io/json.h"
 
@@ -228,6 +229,40 @@ torch::Tensor UNet::Parts::embed(const torch::Tensor& timesteps) const {
   return time_out(at::silu(time_in(waves.to(dtype))));
 }
 
+namespace {
+
+// Runs a level's blocks: a resnet each, and the transformer after it where there is one.
+struct BlockRunner {
+  const torch::Tensor& time;
+  const TextInput& text;
+  LoraStep* lora;
+  bool gradient_checkpointing;
+
+  // Block `index` of `level` on `parts`: the result so far, and on the way up what it is joined with.
+  torch::Tensor run(const Level& level, size_t index, const std::vector<torch::Tensor>& parts) const {
+    const ResnetBlock& resnet = level.resnets[index];
+    const Transformer2d* transformer = index < level.transformers.size() ? &level.transformers[index] : nullptr;
+    const size_t part_count = parts.size();
+    const auto forward = [&resnet, transformer, part_count, time = time, keys_values = text.keys_values](
+                             const std::vector<torch::Tensor>& inputs, LoraStep* lora) {
+      // A node of the block's own, so that gradients are summed in the same order with and without checkpointing.
+      const auto x = part_count == 1 ? inputs[0].alias() : at::cat({inputs[0], inputs[1]}, 1);
+      const auto hidden = resnet.forward(x, time);
+      if (transformer == nullptr) return hidden;
+      const auto lora_low = inputs.begin() + static_cast<std::ptrdiff_t>(part_count);
+      return transformer->forward(hidden, {keys_values, {lora_low, inputs.end()}}, lora);
+    };
+    auto inputs = parts;
+    if (transformer != nullptr) inputs.insert(inputs.end(), text.lora_low.begin(), text.lora_low.end());
+    if (lora == nullptr || !gradient_checkpointing) return forward(inputs, lora);
+    return checkpointed(
+        [forward](const std::vector<torch::Tensor>& kept, LoraStep& step) { return forward(kept, &step); }, inputs,
+        *lora);
+  }
+};
+
+}  // namespace
+
 UNet::UNet(const UNetConfig& config, const Weights& weights) : parts_(std::make_unique<Parts>(config, weights)) {}
 UNet::~UNet() = default;
 UNet::UNet(UNet&&) noexcept = default;
@@ -245,7 +280,7 @@ TextKeysValues UNet::prepare_text(const torch::Tensor& states) const {
 }
 
 torch::Tensor UNet::forward(const torch::Tensor& sample, const torch::Tensor& timesteps, const TextKeysValues& text,
-                            LoraStep* lora) const {
+                            LoraStep* lora, bool gradient_checkpointing) const {
   const Parts& p = *parts_;
   const int64_t multiple = int64_t{1} << (p.down.size() - 1);
   if (sample.size(2) % multiple != 0 || sample.size(3) % multiple != 0) {
@@ -258,29 +293,28 @@ torch::Tensor UNet::forward(const torch::Tensor& sample, const torch::Tensor& ti
   const auto time = p.time_projections.project(p.embed(timesteps));
   const TextInput text_input = p.text_projections.prepare(text.states, text.keys_values, lora);
 
+  const BlockRunner blocks{time, text_input, lora, gradient_checkpointing};
+
   // 2. Down, keeping every intermediate result for the way up.
   auto x = p.conv_in(sample.to(p.dtype).contiguous(at::MemoryFormat::ChannelsLast));
   std::vector<torch::Tensor> skips = {x};
   for (const Level& level : p.down) {
     for (size_t j = 0; j < level.resnets.size(); ++j) {
-      x = level.resnets[j].forward(x, time);
-      if (!level.transformers.empty()) x = level.transformers[j].forward(x, text_input, lora);
+      x = blocks.run(level, j, {x});
       skips.push_back(x);
     }
     if (level.downsample) skips.push_back(x = level.downsample->forward(x));
   }
 
   // 3. Middle.
-  x = p.mid.resnets[0].forward(x, time);
-  x = p.mid.transformers[0].forward(x, text_input, lora);
-  x = p.mid.resnets[1].forward(x, time);
+  x = blocks.run(p.mid, 0, {x});
+  x = blocks.run(p.mid, 1, {x});
 
   // 4. Up.
   for (const Level& level : p.up) {
     for (size_t j = 0; j < level.resnets.size(); ++j) {
-      x = level.resnets[j].forward(at::cat({x, skips.back()}, 1), time);
+      x = blocks.run(level, j, {x, skips.back()});
       skips.pop_back();
-      if (!level.transformers.empty()) x = level.transformers[j].forward(x, text_input, lora);
     }
     if (level.upsample) x = level.upsample->forward(x);
   }

@@ -72,8 +72,10 @@ class UNet {
   // The model's prediction (B, out_channels, H, W) in float32. `sample` (B, in_channels, H, W) float32, `timesteps` (B)
   // int64, all on `device()`; H and W must be multiples of 2^(levels - 1). `lora` null: the base model alone. With a
   // LoRA the result carries autograd to the LoRA parameters. Never waits for the device.
+  // `gradient_checkpointing`: the backward pass computes each block again instead of keeping its intermediate results;
+  // the model must outlive the result's autograd graph then. Without a LoRA it changes nothing.
   torch::Tensor forward(const torch::Tensor& sample, const torch::Tensor& timesteps, const TextKeysValues& text,
-                        LoraStep* lora = nullptr) const;
+                        LoraStep* lora = nullptr, bool gradient_checkpointing = false) const;
 
  private:
   struct Parts;

@@ -176,7 +176,7 @@ void Trainer::accumulate_gradients(const StepInputs& inputs) {
 
   LoraStep lora(lora_, model_.unet.dtype(), dropout_generator_);
   const auto text = data_.captions.select(inputs.caption_indices);
-  const auto prediction = model_.unet.forward(noisy, inputs.timesteps, text, &lora);
+  const auto prediction = model_.unet.forward(noisy, inputs.timesteps, text, &lora, config_.gradient_checkpointing);
   const auto loss = torch::mse_loss(prediction, target);
   const auto share = loss / static_cast<double>(config_.gradient_accumulation);
   (scaler_ ? share * scaler_->scale() : share).backward();

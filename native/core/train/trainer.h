@@ -30,6 +30,8 @@ struct TrainingConfig {
   int64_t batch_size;
   int64_t gradient_accumulation;
   std::optional<double> max_grad_norm;
+  // Less memory for more computation; changes no result.
+  bool gradient_checkpointing = false;
 };
 
 // Counts of work done.

@@ -45,6 +45,7 @@ export class TrainerScene {
       baseModelName: 'tiny',
       imageDirectory: this.inside('images'),
       fallbackCaption: 'a picture of stripes',
+      logLabels: {},
       config: {
         seed: 11,
         rank: 4,
@@ -58,6 +59,7 @@ export class TrainerScene {
         maxGradNorm: null,
         mixedPrecision: 'no',
         resolutionPx: SIDE_PX,
+        gradientCheckpointing: false,
         ...changes,
       },
       ...others,

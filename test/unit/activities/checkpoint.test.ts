@@ -5,7 +5,7 @@ import { createControlActivities, createPodActivities } from '../../../activitie
 import type { PodActivities } from '../../../activities/index.ts';
 import { checkpointFile } from '../../../activities/job-files.ts';
 import { manifestKey, parseManifest } from '../../../common/checkpoint-manifest.ts';
-import { PodLostError } from '../../../common/errors.ts';
+import { AccessDeniedError, PodLostError } from '../../../common/errors.ts';
 import type { CheckpointResult, FindResumePointResult } from '../../../common/activity-types.ts';
 import { TestPod, quietEnvironment } from './support/pod.ts';
 
@@ -37,7 +37,7 @@ describe('checkpoint', () => {
   }
 
   function find(excludedManifestKeys: string[] = []): Promise<FindResumePointResult> {
-    const control = createControlActivities({ ...pod.deps, uriScheme: 's3' });
+    const control = createControlActivities({ ...pod.deps, uriScheme: 's3', keepFinalCheckpoints: 1 });
     return quietEnvironment().run(control.findResumePoint, { ...JOB, excludedManifestKeys });
   }
 
@@ -81,6 +81,26 @@ describe('checkpoint', () => {
     pod.store.objects.set(manifestKey(JOB, 10), Buffer.from('{"schema":'));
     await commit(10);
     assert.equal(manifestOf(10).epoch, 10);
+  });
+
+  it('writes over a manifest whose data is gone', async () => {
+    await commit(10);
+    const gone = manifestOf(10).objects[0]?.key ?? '';
+    pod.store.objects.delete(gone);
+    await commit(10);
+    assert.ok(pod.store.objects.has(manifestOf(10).objects[0]?.key ?? ''));
+  });
+
+  it('writes over what is longer than any manifest', async () => {
+    pod.store.objects.set(manifestKey(JOB, 10), Buffer.alloc(2 ** 20));
+    await commit(10);
+    assert.equal(manifestOf(10).epoch, 10);
+  });
+
+  it('is committed even where nothing may be deleted', async () => {
+    pod.store.deleteAll = () => Promise.reject(new AccessDeniedError('No.'));
+    for (const epoch of [10, 20, 30]) await commit(epoch);
+    assert.equal(manifestOf(30).epoch, 30);
   });
 
   it('writes over a manifest whose data turned out damaged', async () => {

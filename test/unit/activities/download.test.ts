@@ -61,6 +61,12 @@ describe('download', () => {
     assert.equal((await run()).captionCount, 0);
   });
 
+  it('takes no web page for a caption', async () => {
+    pod.store.objects.set('in/3.txt', Buffer.from('<!DOCTYPE html><title>Not found</title>'));
+    assert.equal((await run()).captionCount, 0);
+    assert.ok(!onDisk('3.txt').includes('html'));
+  });
+
   it('leaves nothing of an earlier attempt behind', async () => {
     mkdirSync(`${pod.jobDirectory}/images`, { recursive: true });
     writeFileSync(`${pod.jobDirectory}/images/stale.png`, 'x');

@@ -6,6 +6,7 @@ import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import type { MockActivityEnvironment } from '@temporalio/testing';
 import { createPodActivities } from '../../../activities/index.ts';
 import { PodFence } from '../../../activities/pod-fence.ts';
+import { PodLostError } from '../../../common/errors.ts';
 import type { PodHeld } from '../../../common/types.ts';
 import { until } from './support/heartbeats.ts';
 import { TestPod, quietEnvironment } from './support/pod.ts';
@@ -130,6 +131,23 @@ describe('holdPod', () => {
 });
 
 describe('PodFence', () => {
+  it('tells when the activities of a hold have come to rest, and does not wait for ever', async () => {
+    const fence = new PodFence();
+    fence.open('a');
+    const [one, two] = [fence.enter('a'), fence.enter('a')];
+    fence.close('a', new PodLostError('over'));
+    let vacated = false;
+    const waiting = fence.vacated('a', 5_000).then(() => (vacated = true));
+    one.leave();
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    assert.equal(vacated, false);
+    two.leave();
+    await waiting;
+    fence.open('b');
+    fence.enter('b');
+    await fence.vacated('b', 50);
+  });
+
   it('lets one job in at a time', () => {
     const fence = new PodFence();
     fence.open('a');

@@ -1,11 +1,21 @@
 import assert from 'node:assert/strict';
-import { captionName, pictureNames } from '../../../activities/picture-names.ts';
+import { pictureNames } from '../../../activities/picture-names.ts';
 import { parseImageUri } from '../../../common/image-uri.ts';
+import { captionFile } from '../../../native/trainer/dataset.ts';
 
 const rules = { endpoint: null, fileUriRoot: null };
 const namesOf = (...uris: string[]) => pictureNames(uris.map((uri) => parseImageUri(uri, rules)));
 
 describe('pictureNames', () => {
+  it('cuts names that no file system takes, and keeps them apart', () => {
+    const long = '그림'.repeat(60);
+    const names = namesOf(`s3://art/x/${long}1.jpg`, `s3://art/x/${long}2.jpg`, 's3://art/x/a.png');
+    assert.equal(new Set(names).size, 3);
+    for (const name of names) assert.ok(Buffer.byteLength(name) <= 180, name);
+    assert.match(names[0] ?? '', /^그림.*-[0-9a-f]{16}\.jpg$/);
+    assert.equal(names[2], 'a.png');
+  });
+
   it("keeps the pictures' own names, so that they sort as in a directory", () => {
     assert.deepEqual(namesOf('s3://art/x/b.png', 's3://art/x/a.jpg'), ['b.png', 'a.jpg']);
   });
@@ -37,6 +47,6 @@ describe('pictureNames', () => {
   });
 
   it('names the caption after the stem', () => {
-    assert.equal(captionName('a.b.jpeg'), 'a.b.txt');
+    assert.equal(captionFile('a.b.jpeg'), 'a.b.txt');
   });
 });

@@ -16,7 +16,7 @@ describe('upload and promote', () => {
     pod = new TestPod();
     await pod.withPictures(3);
     onPod = createPodActivities(pod.deps);
-    control = createControlActivities({ ...pod.deps, uriScheme: 's3' });
+    control = createControlActivities({ ...pod.deps, uriScheme: 's3', keepFinalCheckpoints: 1 });
   });
   afterEach(() => pod.close());
 
@@ -114,7 +114,7 @@ describe('notify', () => {
 
   beforeEach(() => {
     pod = new TestPod();
-    control = createControlActivities({ ...pod.deps, uriScheme: 's3' });
+    control = createControlActivities({ ...pod.deps, uriScheme: 's3', keepFinalCheckpoints: 1 });
   });
   afterEach(() => pod.close());
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { CancelledFailure } from '@temporalio/common';
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { toApplicationFailure } from '../../../activities/to-application-failure.ts';
 import { ERROR_CLASSES, WebhookUnavailableError } from '../../../common/errors.ts';
 import type { ErrorCode } from '../../../common/errors.ts';
@@ -19,8 +19,8 @@ describe('toApplicationFailure', () => {
 
   it('passes on how long the backend asks us to wait', () => {
     const failure = toApplicationFailure(new WebhookUnavailableError('Busy.', { retryAfterMs: 7000 }));
-    assert.ok('nextRetryDelay' in failure);
-    assert.equal(failure.nextRetryDelay, 7000);
+    assert.ok(failure instanceof ApplicationFailure);
+    assert.deepEqual(failure.details, [{ retryAfterMs: 7000 }]);
   });
 
   it('does not carry the cause into the history', () => {

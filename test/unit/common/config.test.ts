@@ -2,7 +2,13 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { ConfigError, loadConfig, requireSection, workflowSettings } from '../../../common/config.ts';
+import {
+  ConfigError,
+  environmentWithoutSecrets,
+  loadConfig,
+  requireSection,
+  workflowSettings,
+} from '../../../common/config.ts';
 import type { LoadConfigOptions } from '../../../common/config.ts';
 
 const TOKEN = 'a-token-of-at-least-thirty-two-characters';
@@ -67,6 +73,7 @@ describe('loadConfig', () => {
       gradientAccumulation: 1,
       maxGradNorm: null,
       resolutionPx: 512,
+      gradientCheckpointing: false,
     });
     assert.equal(config.trainer.device, 'auto');
     assert.deepEqual(config.trainer.hub, { endpoint: 'https://huggingface.co', token: null });
@@ -157,6 +164,11 @@ describe('loadConfig', () => {
     it('encodes user and password of RabbitMQ', () => {
       const env = { ...ENVIRONMENT, RABBITMQ_USER: 'a@b', RABBITMQ_PASS: 'p/w:d#%', RABBITMQ_PORT: '5673' };
       assert.equal(loadConfig({ env }).rabbitmq?.url, 'amqp://a%40b:p%2Fw%3Ad%23%25@mq.example.com:5673');
+    });
+
+    it('names a RABBITMQ_URL whose password has a bare %', () => {
+      const env = { ...ENVIRONMENT, RABBITMQ_URL: 'amqp://u:50%off@mq' };
+      assert.throws(() => loadConfig({ env }), /RABBITMQ_URL must look like .*%25/);
     });
 
     it('takes RABBITMQ_URL over the single values', () => {
@@ -289,5 +301,16 @@ describe('workflowSettings', () => {
     assert.equal(settings.podsQueue, 'brushwork-pods');
     assert.equal(settings.chunkEpochs, 10);
     assert.equal(workflowSettings(config, false).searchAttributes, false);
+  });
+
+  it('leaves secrets out of the environment for a child', () => {
+    process.env['BRUSHWORK_TEST_TOKEN'] = 'secret';
+    try {
+      const env = environmentWithoutSecrets();
+      assert.ok(!('BRUSHWORK_TEST_TOKEN' in env));
+      assert.equal(env['PATH'], process.env['PATH']);
+    } finally {
+      delete process.env['BRUSHWORK_TEST_TOKEN'];
+    }
   });
 });

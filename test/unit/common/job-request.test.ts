@@ -11,6 +11,7 @@ function input(changes: Partial<TrainStyleInput>): TrainStyleInput {
     images: images(12),
     tags: [],
     parameters: { epochs: null, learningRate: null, batchSize: null },
+    expectedEpochs: 100,
     webhookOrigin: 'https://api.example.com',
     settings: {} as TrainStyleInput['settings'],
     ...changes,

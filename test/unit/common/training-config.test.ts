@@ -25,6 +25,7 @@ describe('parseTrainingConfig', () => {
       max_grad_norm: 1,
       mixed_precision: 'bf16',
       resolution: 256,
+      gradient_checkpointing: true,
     };
     assert.deepEqual(Object.keys(json), Object.keys(TRAINING_CONFIG_KEYS));
     const config = trainingConfigFor(NOTHING, parseTrainingConfig(json), {
@@ -44,6 +45,7 @@ describe('parseTrainingConfig', () => {
       maxGradNorm: 1,
       mixedPrecision: 'bf16',
       resolutionPx: 256,
+      gradientCheckpointing: true,
     });
     assert.deepEqual(trainingConfigJson(config), json);
   });
@@ -85,6 +87,7 @@ describe('parseTrainingConfig', () => {
     alpha: [0, Infinity, NaN],
     dropout: [-0.1, 1],
     learning_rate: [0, 2, '1e-4'],
+    gradient_checkpointing: [1, 'true', null],
     epochs: [0, 1001, null],
     batch_size: [0, 17],
     gradient_accumulation: [0, 65],
@@ -136,6 +139,7 @@ describe('trainingConfigFor', () => {
       maxGradNorm: null,
       mixedPrecision: 'no',
       resolutionPx: 512,
+      gradientCheckpointing: false,
     });
   });
 

@@ -19,6 +19,7 @@ async function startTraining(directory: string): Promise<NativeTrainer> {
   const config = {
     ...{ seed: 1, rank: 4, alpha: 4, dropout: 0, learningRate: 1e-3, weightDecay: 0, epochs: 1_000_000 },
     ...{ batchSize: 1, gradientAccumulation: 1, maxGradNorm: null, mixedPrecision: 'no' as const },
+    gradientCheckpointing: false,
   };
   await trainer.startJob({ config, images: [image] });
   return trainer;

@@ -61,6 +61,7 @@ describe('object store against a server that misbehaves', () => {
       bucket: 'bucket',
       checksums: 'when-required',
       keepCheckpoints: 2,
+      keepFinalCheckpoints: 1,
       fileUriRoot: path.join(directory, 'allowed'),
     });
   });

@@ -97,6 +97,7 @@ export class Scene {
       images: Array.from({ length: 12 }, (_, i) => `s3://pictures/${i}.png`),
       tags: [],
       parameters: { epochs: null, learningRate: null, batchSize: null },
+      expectedEpochs: 30,
       webhookOrigin: 'http://backend.invalid',
       settings: {
         podsQueue: this.podsQueue,

@@ -20,6 +20,7 @@ export const CONFIG: TrainingConfig = {
   maxGradNorm: 1,
   mixedPrecision: 'no',
   resolutionPx: 64,
+  gradientCheckpointing: false,
 };
 
 /** Everything outside the workflow, as a test wants it: what happened, what the bucket holds, what goes wrong. */

@@ -26,6 +26,7 @@ export const CONFIG: TrainingConfig = {
   maxGradNorm: null,
   mixedPrecision: 'no',
   resolutionPx: 64,
+  gradientCheckpointing: false,
 };
 
 /** A backend that takes everything. */

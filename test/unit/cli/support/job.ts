@@ -9,6 +9,7 @@ export function jobOf(given: Partial<TrainerJob> & { epochs?: number }): Trainer
     baseModelName: 'base',
     imageDirectory: '/nowhere',
     fallbackCaption: 'a picture',
+    logLabels: {},
     config: {
       seed: 0,
       rank: 4,
@@ -22,6 +23,7 @@ export function jobOf(given: Partial<TrainerJob> & { epochs?: number }): Trainer
       maxGradNorm: null,
       mixedPrecision: 'no',
       resolutionPx: 64,
+      gradientCheckpointing: false,
     },
     ...rest,
   };

@@ -33,6 +33,7 @@ export function job(changes: Partial<NativeJob['config']> = {}): NativeJob {
       gradientAccumulation: 1,
       maxGradNorm: null,
       mixedPrecision: 'no',
+      gradientCheckpointing: false,
       ...changes,
     },
     images: [image(0), image(1)],

@@ -1,7 +1,7 @@
 // A trainer process around a fake addon. The job's seed chooses what happens, see `SCENARIOS` in trainer-process.test.ts.
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CheckpointIncompatibleError, LossNotFiniteError } from '../../../../common/errors.ts';
+import { CheckpointIncompatibleError, GpuFaultError, LossNotFiniteError } from '../../../../common/errors.ts';
 import type {
   NativeAddon,
   NativeJob,
@@ -62,6 +62,7 @@ class FakeTrainer implements NativeTrainer {
       process.kill(process.pid, 'SIGABRT');
     }
     if (this.#seed === 4) throw new LossNotFiniteError('The loss of step 5 is NaN.');
+    if (this.#seed === 7) throw new GpuFaultError('CUDA: an illegal memory access was encountered.');
     if (this.#seed === 5) process.kill(process.pid, 'SIGKILL');
     if (this.#seed >= 2 && this.#seed <= 5) await sleep(10_000);
   }

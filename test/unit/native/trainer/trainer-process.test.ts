@@ -16,7 +16,16 @@ import { writeRandomTokenizer } from '../../../../native/trainer/random-base-mod
 import { TrainerProcess } from '../../../../native/trainer/trainer-process.ts';
 
 /** Seeds that make the fake trainer behave in one way or another. */
-const SCENARIOS = { slow: 0, fast: 1, segfault: 2, badAlloc: 3, lossNotFinite: 4, killed: 5, hangsInPrepare: 6 };
+const SCENARIOS = {
+  slow: 0,
+  fast: 1,
+  segfault: 2,
+  badAlloc: 3,
+  lossNotFinite: 4,
+  killed: 5,
+  hangsInPrepare: 6,
+  gpuFault: 7,
+};
 
 const NEVER = new AbortController().signal;
 
@@ -31,6 +40,7 @@ describe('trainer process', () => {
     baseModelName: 'base',
     imageDirectory: join(directory, 'images'),
     fallbackCaption: 'a picture',
+    logLabels: {},
     config: {
       seed,
       rank: 4,
@@ -44,6 +54,7 @@ describe('trainer process', () => {
       maxGradNorm: null,
       mixedPrecision: 'no',
       resolutionPx: 64,
+      gradientCheckpointing: false,
     },
   });
 
@@ -167,6 +178,24 @@ describe('trainer process', () => {
     await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
     assert.notEqual(trainer.pid, pid);
     assert.equal((await trainer.train(1, () => undefined, NEVER)).stopped, false);
+  });
+
+  it('ends a process that reported a GPU fault: it could not use the GPU any more', async () => {
+    await trainer.prepare(jobOf(SCENARIOS.gpuFault), null, NEVER);
+    const { pid } = trainer;
+    await assert.rejects(
+      trainer.train(1, () => undefined, NEVER),
+      (error) => error instanceof GpuFaultError && error.message.includes('illegal memory access'),
+    );
+    await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
+    assert.notEqual(trainer.pid, pid);
+  });
+
+  it('labels its log lines with its job', async () => {
+    await trainer.prepare({ ...jobOf(SCENARIOS.fast), logLabels: { style: 7, pod: 'a' } }, null, NEVER);
+    await trainer.kill();
+    const loaded = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
+    assert.ok(loaded.some(({ style, pod, msg }) => style === 7 && pod === 'a' && msg === 'base model loaded 1'));
   });
 
   it('calls an abort for want of memory out of memory and quotes the last words', async () => {

@@ -5,7 +5,15 @@ import jsdoc from 'eslint-plugin-jsdoc';
 import tseslint from 'typescript-eslint';
 
 /** Modules of common/ that run in the workflow sandbox as well: no Node built-in, no environment, no package but Temporal's. */
-const SANDBOX_SAFE_COMMON = ['activity-types', 'errors', 'job-request', 'nearest', 'search-attributes', 'training-config', 'types'];
+const SANDBOX_SAFE_COMMON = [
+  'activity-types',
+  'errors',
+  'job-request',
+  'nearest',
+  'search-attributes',
+  'training-config',
+  'types',
+];
 
 const environmentBan = {
   object: 'process',

@@ -27,6 +27,7 @@ describe('bridge', () => {
       images: IMAGES,
       tags: ['ink', 'wash'],
       parameters: { epochs: 200, learningRate: 5e-5, batchSize: 2 },
+      expectedEpochs: 200,
       webhookOrigin: BACKEND,
     });
     assert.deepEqual(settings.limits, scene.config.limits);

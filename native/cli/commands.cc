@@ -183,7 +183,7 @@ void train_synthetic(Options& options) {
                        {"learning_rate", report.learning_rate}};
     std::printf("%s\n", line.dump().c_str());
   });
-  export_lora(trainer.lora(),
+  export_lora(trainer.result(),
               {.base_model_name = job.model_directory,
                .width_px = job.size_px,
                .height_px = job.size_px,

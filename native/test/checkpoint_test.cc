@@ -28,24 +28,27 @@ static void check_same_state(const Trainer& actual, const Trainer& expected, con
 }
 
 // N + M steps equal N + M steps in one go, bit for bit, from every place in an epoch, with dropout on.
-static void check_resume(const BaseModel& model, const std::string& name) {
+static void check_resume(const BaseModel& model, const std::string& name,
+                         const TrainingConfig& config = accumulating_config()) {
   constexpr int64_t kTotal = 8;
-  Trainer whole(model, accumulating_config(), tiny_images(5));
+  const auto make_trainer = [&] { return Trainer(model, config, tiny_images(5), {}, tiny_images(1)[0].token_ids); };
+  auto whole = make_trainer();
   train_steps(whole, kTotal);
   for (int64_t first = 0; first <= 6; ++first) {
     const auto file = temporary_directory() / (name + std::to_string(first));
     {
-      Trainer interrupted(model, accumulating_config(), tiny_images(5));
+      auto interrupted = make_trainer();
       train_steps(interrupted, first);
       save_checkpoint(interrupted, file);
     }
-    Trainer resumed(model, accumulating_config(), tiny_images(5));
+    auto resumed = make_trainer();
     // Something of its own to be replaced.
     train_steps(resumed, 1);
     restore_checkpoint(resumed, file);
     CHECK(resumed.position().micro_steps_run == first);
     train_steps(resumed, kTotal - first);
     CHECK(resumed.lora().values().equal(whole.lora().values()));
+    CHECK(resumed.result().values().equal(whole.result().values()));
     check_same_state(resumed, whole, name);
   }
 }
@@ -55,6 +58,54 @@ TEST(a_resumed_run_equals_an_uninterrupted_one) { check_resume(tiny_model(), "re
 TEST(a_resumed_fp16_run_equals_an_uninterrupted_one) {
   const auto model = load_tiny_model(torch::kFloat16);
   check_resume(model, "resume-fp16");
+}
+
+// With everything on that has a state or draws at random.
+static TrainingConfig eventful_config(OptimizerKind optimizer) {
+  auto config = accumulating_config();
+  config.optimizer = optimizer;
+  config.learning_rate = optimizer == OptimizerKind::kProdigy ? 1.0 : 1e-3;
+  config.lr_scheduler = LrScheduler::kCosine;
+  config.lr_warmup_steps = 2;
+  config.epochs = 4;
+  config.min_snr_gamma = 5.0;
+  config.noise_offset = 0.1;
+  config.ema_decay = 0.9;
+  config.flip = true;
+  config.caption_dropout = 0.5;
+  return config;
+}
+
+TEST(a_resumed_run_with_everything_on_equals_an_uninterrupted_one) {
+  check_resume(tiny_model(), "resume-adamw", eventful_config(OptimizerKind::kAdamW));
+}
+
+TEST(a_resumed_run_with_lion_equals_an_uninterrupted_one) {
+  check_resume(tiny_model(), "resume-lion", eventful_config(OptimizerKind::kLion));
+}
+
+TEST(a_resumed_run_with_prodigy_equals_an_uninterrupted_one) {
+  check_resume(tiny_model(), "resume-prodigy", eventful_config(OptimizerKind::kProdigy));
+}
+
+TEST(a_resumed_fp16_run_with_prodigy_equals_an_uninterrupted_one) {
+  const auto model = load_tiny_model(torch::kFloat16);
+  check_resume(model, "resume-fp16-prodigy", eventful_config(OptimizerKind::kProdigy));
+}
+
+// Checkpoints of jobs without it are those that they always were.
+TEST(what_is_not_used_leaves_no_trace_in_a_checkpoint) {
+  Trainer trainer(tiny_model(), tiny_config(), tiny_images(2));
+  const auto file = temporary_directory() / "plain";
+  save_checkpoint(trainer, file);
+  const SafetensorsFile opened(file);
+  std::vector<std::string> tensors, keys;
+  for (const auto& entry : opened.entries()) tensors.push_back(entry.first);
+  for (const auto& entry : opened.metadata()) keys.push_back(entry.first);
+  CHECK((tensors == std::vector<std::string>{"exp_avg", "exp_avg_sq", "params", "step_count"}));
+  CHECK((keys == std::vector<std::string>{"alpha", "batch_size", "epochs_run", "format_version",
+                                          "gradient_accumulation", "image_count", "lora_layout", "micro_steps_run",
+                                          "optimizer_steps_run", "precision", "rank", "seed"}));
 }
 
 TEST(equal_states_are_equal_bytes) {
@@ -162,6 +213,8 @@ TEST(a_job_that_differs_where_it_matters_is_refused) {
   refuse("batch_size", [](auto& config) { config.batch_size = 3; });
   refuse("gradient_accumulation", [](auto& config) { config.gradient_accumulation = 1; });
   refuse("image_count", [](auto&) {}, 6);
+  refuse("optimizer is adamw", [](auto& config) { config.optimizer = OptimizerKind::kLion; });
+  refuse("ema is off", [](auto& config) { config.ema_decay = 0.9; });
   const auto half = load_tiny_model(torch::kBFloat16);
   Trainer other(half, accumulating_config(), tiny_images(5));
   CHECK_ERROR(restore_checkpoint(other, file), ErrorCode::kCheckpointIncompatible, "precision");
@@ -178,6 +231,11 @@ TEST(a_job_may_change_what_does_not_touch_the_state) {
   config.weight_decay = 0;
   config.max_grad_norm = std::nullopt;
   config.epochs = 200;
+  config.lr_scheduler = LrScheduler::kLinear;
+  config.lr_warmup_steps = 3;
+  config.min_snr_gamma = 5.0;
+  config.noise_offset = 0.1;
+  config.flip = true;
   Trainer other(tiny_model(), config, tiny_images(5));
   restore_checkpoint(other, file);
   CHECK(other.lora().values().equal(trainer.lora().values()));

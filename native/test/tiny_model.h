@@ -42,12 +42,14 @@ inline const TemporaryDirectory& temporary_directory() {
   return directory;
 }
 
-// The "tiny" preset in `dtype`, on the CPU: with its seed, the model that make_golden.py uses.
-inline BaseModel load_tiny_model(torch::Dtype dtype = torch::kFloat32) {
-  const auto directory = temporary_directory() / "tiny-model";
-  if (!std::filesystem::exists(directory)) write_random_base_model(directory, "tiny", 7);
+// A random preset in `dtype`, on the CPU: with its seed, the model that make_golden.py uses.
+inline BaseModel load_random_model(const std::string& preset, torch::Dtype dtype = torch::kFloat32) {
+  const auto directory = temporary_directory() / (preset + "-model");
+  if (!std::filesystem::exists(directory)) write_random_base_model(directory, preset, 7);
   return load_base_model(directory, {.device = torch::kCPU, .unet_dtype = dtype});
 }
+
+inline BaseModel load_tiny_model(torch::Dtype dtype = torch::kFloat32) { return load_random_model("tiny", dtype); }
 
 inline const BaseModel& tiny_model() {
   static const BaseModel model = load_tiny_model();

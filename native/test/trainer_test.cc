@@ -209,6 +209,96 @@ TEST(half_precisions_follow_float32) {
   }
 }
 
+TEST(mirrored_pictures_are_encoded_by_themselves) {
+  auto config = tiny_config();
+  Trainer plain(tiny_model(), config, tiny_images(3));
+  config.flip = true;
+  Trainer flipping(tiny_model(), config, tiny_images(3));
+  const auto& means = flipping.data().latent_means;
+  CHECK(plain.data().latent_means.size(0) == 3 && means.size(0) == 6);
+  CHECK(means.narrow(0, 0, 3).equal(plain.data().latent_means));
+  CHECK(flipping.data().image_count() == 3 && flipping.micro_steps_per_epoch() == 3);
+  auto mirrored = tiny_images(3);
+  for (auto& image : mirrored) {
+    auto pixels = torch::from_blob(image.pixels.data(), {image.height_px, image.width_px, 3}, torch::kUInt8);
+    pixels.copy_(pixels.flip(1).clone());
+  }
+  const Trainer mirror(tiny_model(), tiny_config(), mirrored);
+  CHECK(means.narrow(0, 3, 3).equal(mirror.data().latent_means));
+  CHECK(!means.narrow(0, 3, 3).equal(means.narrow(0, 0, 3).flip(3)));
+}
+
+TEST(the_empty_caption_is_encoded_only_where_it_is_needed) {
+  auto config = tiny_config();
+  std::vector<int32_t> empty(77, 1023);
+  empty[0] = 1022;
+  const Trainer without(tiny_model(), config, tiny_images(3), {}, empty);
+  CHECK(without.data().captions.states.size(0) == 2 && without.data().empty_caption == -1);
+  config.caption_dropout = 0.5;
+  const Trainer with(tiny_model(), config, tiny_images(3), {}, empty);
+  CHECK(with.data().captions.states.size(0) == 3 && with.data().empty_caption == 2);
+  CHECK_ERROR(Trainer(tiny_model(), config, tiny_images(3)), ErrorCode::kInvalidRequest, "empty caption");
+  empty.pop_back();
+  CHECK_ERROR(Trainer(tiny_model(), config, tiny_images(3), {}, empty), ErrorCode::kInvalidRequest,
+              "The empty caption");
+}
+
+TEST(a_caption_dropout_of_one_trains_on_the_empty_caption_alone) {
+  auto config = tiny_config();
+  auto captionless = tiny_images(3);
+  for (auto& image : captionless) image.token_ids = tiny_images(1)[0].token_ids;
+  Trainer expected(tiny_model(), config, captionless);
+  config.caption_dropout = 1.0;
+  Trainer dropping(tiny_model(), config, tiny_images(3), {}, captionless[0].token_ids);
+  train_steps(expected, 4);
+  train_steps(dropping, 4);
+  CHECK(dropping.lora().values().equal(expected.lora().values()));
+}
+
+TEST(the_result_is_the_moving_average_of_the_lora) {
+  auto config = tiny_config();
+  config.ema_decay = 0.25;
+  Trainer trainer(tiny_model(), config, tiny_images(2));
+  CHECK(trainer.result().values().equal(trainer.lora().values()));
+  torch::Tensor average;
+  for (int64_t step = 1; step <= 6; ++step) {
+    train_steps(trainer, 1);
+    const auto values = trainer.lora().values().detach();
+    // The decay of step n is n / (n + 9) until that is above 0.25, and 0 for the first.
+    const double n = static_cast<double>(step);
+    const double decay = step == 1 ? 0.0 : std::min(0.25, n / (n + 9));
+    average = step == 1 ? values.clone() : average * decay + values * (1 - decay);
+    CHECK_AT_MOST(relative_error(trainer.result().values(), average), 1e-6);
+  }
+  CHECK(!trainer.result().values().equal(trainer.lora().values()));
+  Trainer plain(tiny_model(), tiny_config(), tiny_images(2));
+  train_steps(plain, 6);
+  CHECK(plain.lora().values().equal(trainer.lora().values()));
+  CHECK(&plain.result() == &plain.lora());
+}
+
+TEST(a_skipped_fp16_step_advances_neither_the_schedule_nor_the_average) {
+  const auto model = load_tiny_model(torch::kFloat16);
+  auto config = tiny_config();
+  config.lr_warmup_steps = 10;
+  config.ema_decay = 0.9;
+  Trainer trainer(model, config, tiny_images(2));
+  CHECK(train_steps(trainer, 1)[0].learning_rate == 0.0);
+  auto state = trainer.state();
+  const auto average = trainer.result().values().detach().clone();
+  state.loss_scale = torch::full({}, std::pow(2.0, 100), torch::kFloat32);
+  trainer.set_state(state);
+  const auto skipped = train_steps(trainer, 1)[0];
+  CHECK(trainer.position().optimizer_steps_run == 1);
+  CHECK(trainer.result().values().equal(average));
+  state = trainer.state();
+  state.loss_scale = torch::full({}, 1024.0f);
+  trainer.set_state(state);
+  const auto next = train_steps(trainer, 1)[0];
+  CHECK(skipped.learning_rate == config.learning_rate / 10 && next.learning_rate == skipped.learning_rate);
+  CHECK(trainer.position().optimizer_steps_run == 2);
+}
+
 TEST(numbers_out_of_range_are_refused) {
   const auto refuse = [](const char* key, const std::function<void(TrainingConfig&)>& change) {
     auto config = tiny_config();
@@ -223,6 +313,11 @@ TEST(numbers_out_of_range_are_refused) {
   refuse("learning_rate", [](auto& config) { config.learning_rate = NAN; });
   refuse("weight_decay", [](auto& config) { config.weight_decay = -0.1; });
   refuse("max_grad_norm", [](auto& config) { config.max_grad_norm = 0.0; });
+  refuse("lr_warmup_steps", [](auto& config) { config.lr_warmup_steps = -1; });
+  refuse("min_snr_gamma", [](auto& config) { config.min_snr_gamma = 0.0; });
+  refuse("noise_offset", [](auto& config) { config.noise_offset = -0.1; });
+  refuse("ema_decay", [](auto& config) { config.ema_decay = 1.0; });
+  refuse("caption_dropout", [](auto& config) { config.caption_dropout = 1.1; });
   refuse("rank", [](auto& config) { config.rank = 0; });
   refuse("dropout", [](auto& config) { config.dropout = 1.0; });
   Trainer trainer(tiny_model(), tiny_config(), tiny_images(1));

@@ -1,8 +1,12 @@
-"""Writes golden/: what diffusers, transformers and PEFT compute on the tiny random model. See README.md."""
+"""Writes golden/: what diffusers, transformers and PEFT compute on random models. See README.md.
+
+`make_golden.py` writes all of it; `make_golden.py plain clipping` only those trainings.
+"""
 
 import json
 import pathlib
-from dataclasses import asdict
+import sys
+from dataclasses import asdict, dataclass
 
 import torch
 from safetensors.torch import save_file
@@ -12,33 +16,48 @@ from recipe import Job, picture, pixels, tokens, train
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 MODEL_SEED = 7
-SIDE_PX = 64
-IMAGE_COUNT = 7
 
-# 7 pictures in batches of 2 are 4 micro-steps an epoch, the last of them short.
-JOBS = {
-    "plain": Job(seed=1234, rank=4, alpha=8.0, learning_rate=1e-3, weight_decay=0.01, epochs=25, batch_size=2),
-    "accumulating": Job(
-        seed=99,
-        rank=2,
-        alpha=2.0,
-        learning_rate=1e-3,
-        weight_decay=0.01,
-        epochs=3,
-        batch_size=2,
-        gradient_accumulation=3,
-        max_grad_norm=0.01,
+
+@dataclass(frozen=True)
+class Training:
+    """One golden training: base model, pictures and job."""
+
+    job: Job
+    preset: str = "tiny"
+    image_count: int = 7
+    width_px: int = 64
+    height_px: int = 64
+
+
+SMALL = {"rank": 2, "alpha": 4.0, "epochs": 25, "batch_size": 2}
+
+# About 100 micro-steps each. 7 pictures in batches of 2 are 4 micro-steps an epoch, in batches of 3 they are 3; the last
+# one is short. Captions differ in length from picture to picture.
+TRAININGS = {
+    "plain": Training(Job(seed=1234, rank=4, alpha=8.0, epochs=25, batch_size=2)),
+    "batch_of_3": Training(Job(seed=17, rank=8, alpha=32.0, epochs=34, batch_size=3)),
+    "accumulating": Training(Job(seed=98, rank=2, alpha=2.0, epochs=34, batch_size=3, gradient_accumulation=2)),
+    "clipping": Training(
+        Job(seed=99, rank=2, alpha=2.0, epochs=25, batch_size=2, gradient_accumulation=3, max_grad_norm=0.01)
     ),
-    "v_prediction": Job(
-        seed=5,
-        rank=4,
-        alpha=4.0,
-        learning_rate=1e-3,
-        weight_decay=0.01,
-        epochs=3,
-        batch_size=3,
-        prediction_type="v_prediction",
+    "rectangular": Training(Job(seed=3, rank=16, alpha=32.0, epochs=20), image_count=5, width_px=96),
+    "v_prediction": Training(
+        Job(seed=5, rank=4, alpha=4.0, epochs=34, batch_size=3, prediction_type="v_prediction"),
     ),
+    "four_levels": Training(
+        Job(seed=8, rank=2, alpha=4.0, epochs=50, batch_size=2), preset="small", image_count=4, width_px=128
+    ),
+    "constant_after_warmup": Training(Job(**SMALL, seed=21, lr_warmup_steps=30)),
+    "linear": Training(Job(**SMALL, seed=22, lr_scheduler="linear", gradient_accumulation=3)),
+    "cosine_after_warmup": Training(Job(**SMALL, seed=23, lr_scheduler="cosine", lr_warmup_steps=10)),
+    "min_snr": Training(Job(**SMALL, seed=24, min_snr_gamma=5.0)),
+    "min_snr_v_prediction": Training(Job(**SMALL, seed=25, min_snr_gamma=1.5, prediction_type="v_prediction")),
+    "noise_offset": Training(Job(**SMALL, seed=26, noise_offset=0.05)),
+    "lion": Training(Job(**SMALL, seed=27, optimizer="lion", learning_rate=1e-4)),
+    "prodigy": Training(Job(**SMALL, seed=28, optimizer="prodigy", learning_rate=1.0, lr_warmup_steps=5)),
+    "ema": Training(Job(**SMALL, seed=29, ema_decay=0.9, gradient_accumulation=2)),
+    "flip": Training(Job(**SMALL, seed=30, flip=True), width_px=96),
+    "caption_dropout": Training(Job(**SMALL, seed=31, caption_dropout=0.4)),
 }
 
 
@@ -62,26 +81,33 @@ def forward_passes(models: dict) -> dict[str, torch.Tensor]:
     }
 
 
-def main() -> None:
+def write_training(name: str, training: Training) -> None:
+    images = [picture(i, training.height_px, training.width_px) for i in range(training.image_count)]
+    captions = [tokens(i) for i in range(training.image_count)]
+    result = train(random_model(training.preset, MODEL_SEED), training.job, images, captions)
+    tensors = {f"final.{key}": value for key, value in result.pop("final").items()}
+    # B starts at zero, so no gradient reaches A in the first micro-step.
+    for key, value in result.pop("gradients").items():
+        if "lora_B" in key:
+            tensors[f"gradient.{key}"] = value
+        else:
+            assert not value.any()
+    save_file(tensors, GOLDEN / "training" / f"{name}.safetensors")
+    record = {"modelSeed": MODEL_SEED, **asdict(training), **result}
+    (GOLDEN / "training" / f"{name}.json").write_text(json.dumps(record, separators=(",", ":")) + "\n")
+    print(name, len(result["losses"]), result["losses"][0], result["losses"][-1], flush=True)
+
+
+def main(names: list[str]) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    GOLDEN.mkdir(exist_ok=True)
-    write_weight_keys(GOLDEN / "weight_keys.json")
-    save_file(forward_passes(random_model("tiny", MODEL_SEED)), GOLDEN / "tiny_forward.safetensors")
-
-    images = [picture(i, SIDE_PX, SIDE_PX) for i in range(IMAGE_COUNT)]
-    captions = [tokens(i) for i in range(IMAGE_COUNT)]
-    runs = {}
-    for name, job in JOBS.items():
-        result = train(random_model("tiny", MODEL_SEED), job, images, captions)
-        runs[name] = {"job": asdict(job), "losses": result["losses"], "timesteps": result["timesteps"]}
-        if name == "plain":
-            save_file(result["gradients"], GOLDEN / "tiny_first_gradients.safetensors")
-            save_file(result["final"], GOLDEN / "tiny_final_lora.safetensors")
-        print(name, result["losses"][0], result["losses"][-1])
-    header = {"modelSeed": MODEL_SEED, "imageCount": IMAGE_COUNT, "sidePx": SIDE_PX, "runs": runs}
-    (GOLDEN / "tiny_training.json").write_text(json.dumps(header, indent=1) + "\n")
+    (GOLDEN / "training").mkdir(parents=True, exist_ok=True)
+    if not names:
+        write_weight_keys(GOLDEN / "weight_keys.json")
+        save_file(forward_passes(random_model("tiny", MODEL_SEED)), GOLDEN / "tiny_forward.safetensors")
+    for name in names or TRAININGS:
+        write_training(name, TRAININGS[name])
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -4,12 +4,15 @@ import math
 from dataclasses import dataclass
 
 import torch
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel, compute_snr
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
+from prodigyopt import Prodigy
 
 from random_model import make_scheduler, mix64
 
-LORA_INIT, EPOCH_ORDER, LATENT_SAMPLE, TIMESTEP, NOISE = 1, 2, 3, 4, 5
+LORA_INIT, EPOCH_ORDER, LATENT_SAMPLE, TIMESTEP, NOISE, FLIP, CAPTION_DROPOUT, NOISE_OFFSET = 1, 2, 3, 4, 5, 7, 8, 9
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
@@ -22,13 +25,77 @@ class Job:
     seed: int
     rank: int
     alpha: float
-    learning_rate: float
-    weight_decay: float
     epochs: int
-    batch_size: int
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    batch_size: int = 1
     gradient_accumulation: int = 1
     max_grad_norm: float | None = None
     prediction_type: str = "epsilon"
+    optimizer: str = "adamw"
+    lr_scheduler: str = "constant"
+    lr_warmup_steps: int = 0
+    min_snr_gamma: float | None = None
+    noise_offset: float = 0.0
+    ema_decay: float | None = None
+    flip: bool = False
+    caption_dropout: float = 0.0
+
+
+class Lion(torch.optim.Optimizer):
+    """Algorithm 2 of "Symbolic Discovery of Optimization Algorithms", arXiv:2302.06675."""
+
+    def __init__(self, params, lr: float, weight_decay: float, betas=(0.9, 0.99)):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "betas": betas})
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for parameter in group["params"]:
+                momentum = self.state[parameter].setdefault("exp_avg", torch.zeros_like(parameter))
+                update = torch.sign(beta1 * momentum + (1 - beta1) * parameter.grad)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(group["lr"] * update)
+                momentum.mul_(beta2).add_((1 - beta2) * parameter.grad)
+
+
+def make_optimizer(job: Job, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    if job.optimizer == "lion":
+        return Lion(parameters, lr=job.learning_rate, weight_decay=job.weight_decay)
+    if job.optimizer == "prodigy":
+        # As examples/advanced_diffusion_training of diffusers sets it up.
+        return Prodigy(
+            parameters,
+            lr=job.learning_rate,
+            betas=(0.9, 0.999),
+            weight_decay=job.weight_decay,
+            decouple=True,
+            use_bias_correction=True,
+            safeguard_warmup=True,
+        )
+    return torch.optim.AdamW(
+        parameters, lr=job.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=job.weight_decay
+    )
+
+
+def make_lr_scheduler(job: Job, optimizer: torch.optim.Optimizer, image_count: int):
+    # A constant rate after a warm-up has a name of its own there.
+    name = "constant_with_warmup" if job.lr_scheduler == "constant" else job.lr_scheduler
+    steps_per_epoch = math.ceil(math.ceil(image_count / job.batch_size) / job.gradient_accumulation)
+    return get_scheduler(
+        name, optimizer, num_warmup_steps=job.lr_warmup_steps, num_training_steps=job.epochs * steps_per_epoch
+    )
+
+
+def loss_of(prediction: torch.Tensor, target: torch.Tensor, timesteps: torch.Tensor, scheduler, job: Job):
+    """As in examples/text_to_image/train_text_to_image_lora.py of diffusers 0.42.1."""
+    if job.min_snr_gamma is None:
+        return torch.nn.functional.mse_loss(prediction, target)
+    snr = compute_snr(scheduler, timesteps)
+    weights = torch.stack([snr, job.min_snr_gamma * torch.ones_like(timesteps)], dim=1).min(dim=1)[0]
+    weights = weights / (snr if job.prediction_type == "epsilon" else snr + 1)
+    loss = torch.nn.functional.mse_loss(prediction, target, reduction="none")
+    return (loss.mean(dim=list(range(1, len(loss.shape)))) * weights).mean()
 
 
 def picture(index: int, height: int, width: int) -> torch.Tensor:
@@ -42,10 +109,14 @@ def pixels(image: torch.Tensor) -> torch.Tensor:
     return (image.to(torch.float32) / 127.5 - 1.0).permute(2, 0, 1).unsqueeze(0).contiguous()
 
 
-def tokens(index: int) -> torch.Tensor:
-    """Caption `index`: int64 (1, 77), begin, 4 + index words, end and padding."""
-    words = [(37 * index + 11 * j) % 1000 for j in range(4 + index)]
+def caption(words: list[int]) -> torch.Tensor:
+    """int64 (1, 77): begin, words, end and padding."""
     return torch.tensor([[1022, *words] + [1023] * (76 - len(words))])
+
+
+def tokens(index: int) -> torch.Tensor:
+    """Caption `index`, of 4 + index words."""
+    return caption([(37 * index + 11 * j) % 1000 for j in range(4 + index)])
 
 
 def lora_modules(unet) -> list[tuple[str, LoraLinear]]:
@@ -55,14 +126,19 @@ def lora_modules(unet) -> list[tuple[str, LoraLinear]]:
 
 
 def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[torch.Tensor]) -> dict:
-    """Runs the whole job. Returns losses, timesteps, gradients of the first micro-step and the final LoRA."""
+    """Runs the whole job.
+
+    Returns losses, timesteps and learning rates, gradients of the first micro-step, and the final LoRA or its average.
+    """
     vae, text_encoder = models["vae"], models["text_encoder"]
     scheduler = make_scheduler(job.prediction_type)
     with torch.no_grad():
-        posteriors = [vae.encode(pixels(image)).latent_dist for image in images]
+        # The mirrored pictures after the others.
+        mirrored = [image.flip(1) for image in images] if job.flip else []
+        posteriors = [vae.encode(pixels(image)).latent_dist for image in images + mirrored]
         mean = torch.cat([p.mean for p in posteriors])
         std = torch.cat([p.std for p in posteriors])
-        text = torch.cat([text_encoder(caption).last_hidden_state for caption in captions])
+        text = torch.cat([text_encoder(ids).last_hidden_state for ids in [*captions, caption([])]])
 
     config = LoraConfig(r=job.rank, lora_alpha=job.alpha, target_modules=TARGETS, lora_dropout=0.0, bias="none")
     unet = get_peft_model(models["unet"], config)
@@ -75,29 +151,40 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
             a.copy_(torch.empty(a.shape).uniform_(-bound, bound, generator=stream(job.seed, LORA_INIT, ordinal)))
             b.zero_()
         parameters += [a, b]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=job.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=job.weight_decay
-    )
-
     n = len(images)
-    losses, timesteps_of_step, gradients = [], [], {}
+    optimizer = make_optimizer(job, parameters)
+    lr_scheduler = make_lr_scheduler(job, optimizer, n)
+    ema = None if job.ema_decay is None else EMAModel(parameters, decay=job.ema_decay)
+    losses, timesteps_of_step, learning_rates, gradients = [], [], [], {}
     step = 0
     for epoch in range(job.epochs):
         order = torch.randperm(n, generator=stream(job.seed, EPOCH_ORDER, epoch))
         batches = order.split(job.batch_size)
         for position, chosen in enumerate(batches):
             shape = (len(chosen), *mean.shape[1:])
+            rows, captions_of_rows = chosen, chosen
+            if job.flip:
+                rows = rows + n * (torch.rand(len(chosen), generator=stream(job.seed, FLIP, step)) < 0.5)
+            if job.caption_dropout > 0:
+                dropped = torch.rand(len(chosen), generator=stream(job.seed, CAPTION_DROPOUT, step))
+                captions_of_rows = torch.where(dropped < job.caption_dropout, n, chosen)
             eps = torch.randn(shape, generator=stream(job.seed, LATENT_SAMPLE, step))
-            latent = (mean[chosen] + std[chosen] * eps) * vae.config.scaling_factor
+            latent = (mean[rows] + std[rows] * eps) * vae.config.scaling_factor
             timesteps = torch.randint(0, 1000, (len(chosen),), generator=stream(job.seed, TIMESTEP, step))
             noise = torch.randn(shape, generator=stream(job.seed, NOISE, step))
+            if job.noise_offset > 0:
+                offset = torch.randn((*shape[:2], 1, 1), generator=stream(job.seed, NOISE_OFFSET, step))
+                noise += job.noise_offset * offset
             noisy = scheduler.add_noise(latent, noise, timesteps)
             target = noise if job.prediction_type == "epsilon" else scheduler.get_velocity(latent, noise, timesteps)
-            prediction = unet(noisy, timesteps, encoder_hidden_states=text[chosen]).sample
-            loss = torch.nn.functional.mse_loss(prediction, target)
+            prediction = unet(noisy, timesteps, encoder_hidden_states=text[captions_of_rows]).sample
+            loss = loss_of(prediction, target, timesteps, scheduler, job)
             (loss / job.gradient_accumulation).backward()
             losses.append(loss.item())
             timesteps_of_step.append(timesteps.tolist())
+            group = optimizer.param_groups[0]
+            # Prodigy multiplies it by its estimate d.
+            learning_rates.append(group["lr"] * group.get("d", 1.0))
             if step == 0:
                 gradients = {
                     f"{name}.lora_{side}.weight": getattr(module, f"lora_{side}")["default"].weight.grad.clone()
@@ -108,13 +195,24 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
                 if job.max_grad_norm is not None:
                     torch.nn.utils.clip_grad_norm_(parameters, job.max_grad_norm)
                 optimizer.step()
+                lr_scheduler.step()
                 optimizer.zero_grad()
+                if ema is not None:
+                    ema.step(parameters)
             step += 1
 
+    if ema is not None:
+        ema.copy_to(parameters)
     final = {
         f"{name}.lora_{side}.weight": getattr(module, f"lora_{side}")["default"].weight.detach().clone()
         for name, module in modules
         for side in "AB"
     }
     unet.unload()
-    return {"losses": losses, "timesteps": timesteps_of_step, "gradients": gradients, "final": final}
+    return {
+        "losses": losses,
+        "timesteps": timesteps_of_step,
+        "learning_rates": learning_rates,
+        "gradients": gradients,
+        "final": final,
+    }

@@ -38,8 +38,17 @@ std::string layout_fingerprint(const LoraParameters& lora) {
   return {digits, end};
 }
 
-// What must be the same in file and job; the most telling first, since the first difference is the one that is named.
-std::vector<std::pair<std::string, std::string>> identity(const Trainer& trainer) {
+// What must be the same in file and job.
+struct Fact {
+  std::string key;
+  std::string value;
+  // What a file without it says. Not written where it is the value: a job that does without what came later has the
+  // checkpoints that it always had.
+  std::string when_absent = "none";
+};
+
+// The most telling first, since the first difference is the one that is named.
+std::vector<Fact> identity(const Trainer& trainer) {
   const auto& config = trainer.config();
   return {{"format_version", kFormatVersion},
           {"seed", std::to_string(config.seed)},
@@ -49,7 +58,9 @@ std::vector<std::pair<std::string, std::string>> identity(const Trainer& trainer
           {"image_count", std::to_string(trainer.data().image_count())},
           {"batch_size", std::to_string(config.batch_size)},
           {"gradient_accumulation", std::to_string(config.gradient_accumulation)},
-          {"lora_layout", layout_fingerprint(trainer.lora())}};
+          {"lora_layout", layout_fingerprint(trainer.lora())},
+          {"optimizer", optimizer_name(config.optimizer), optimizer_name(OptimizerKind::kAdamW)},
+          {"ema", config.ema_decay ? "on" : "off", "off"}};
 }
 
 [[noreturn]] void refuse(const std::string& file, const std::string& what) {
@@ -71,9 +82,9 @@ int64_t read_count(const std::string& file, const Metadata& metadata, const std:
 }
 
 void check_identity(const std::string& file, const Metadata& metadata, const Trainer& trainer) {
-  for (const auto& [key, expected] : identity(trainer)) {
+  for (const auto& [key, expected, when_absent] : identity(trainer)) {
     const auto found = metadata.find(key);
-    const auto actual = found == metadata.end() ? "none" : found->second;
+    const auto actual = found == metadata.end() ? when_absent : found->second;
     if (actual != expected) refuse(file, "its " + key + " is " + actual + ", the job's is " + expected + ".");
   }
 }
@@ -82,9 +93,9 @@ void check_identity(const std::string& file, const Metadata& metadata, const Tra
 template <typename State, typename Visit>
 void for_each_tensor(State& state, Visit visit) {
   visit("params", state.params);
-  visit("exp_avg", state.exp_avg);
-  visit("exp_avg_sq", state.exp_avg_sq);
   visit("step_count", state.step_count);
+  for (auto& [name, tensor] : state.optimizer) visit(name, tensor);
+  visit("ema", state.ema);
   visit("gradients", state.gradients);
   visit("loss_scale", state.loss_scale);
   visit("growth_tracker", state.growth_tracker);
@@ -95,11 +106,13 @@ void for_each_tensor(State& state, Visit visit) {
 void save_checkpoint(const Trainer& trainer, const std::string& file) {
   const auto state = trainer.state();
   std::map<std::string, torch::Tensor> tensors;
-  for_each_tensor(state, [&](const char* name, const torch::Tensor& tensor) {
+  for_each_tensor(state, [&](const std::string& name, const torch::Tensor& tensor) {
     if (tensor.defined()) tensors.emplace(name, tensor);
   });
-  const auto fields = identity(trainer);
-  Metadata metadata(fields.begin(), fields.end());
+  Metadata metadata;
+  for (const auto& [key, value, when_absent] : identity(trainer)) {
+    if (value != when_absent) metadata.emplace(key, value);
+  }
   metadata.emplace(kMicroStepsRun, std::to_string(state.micro_steps_run));
   const auto position = trainer.position();
   metadata.emplace("epochs_run", std::to_string(position.epochs_run));

@@ -1,11 +1,12 @@
 // Defines: save_checkpoint, restore_checkpoint (a run's whole state in one safetensors file).
 //
-// Tensors: params, exp_avg, exp_avg_sq, step_count, and where they exist gradients, loss_scale, growth_tracker.
+// Tensors: params, step_count, those of the optimizer (see `Optimizer::state()`; exp_avg and exp_avg_sq of AdamW), and
+// where they exist ema, gradients, loss_scale, growth_tracker.
 // What happens when the file and the job differ:
 //
-//   format_version, seed, rank, alpha, lora_layout (module names, shapes and places),
-//   precision, image_count, batch_size, gradient_accumulation            refused: the state would mean something else
-//   dropout, learning_rate, weight_decay, max_grad_norm, epochs          the job's value is used from here on
+//   format_version, seed, rank, alpha, lora_layout (module names, shapes and places), precision, image_count,
+//   batch_size, gradient_accumulation, optimizer, ema_decay set or not   refused: the state would mean something else
+//   everything else of the configuration                                 the job's value is used from here on
 //
 // Whether pictures, captions and base model are the same is for the caller to know: their bytes are not in the file.
 #pragma once

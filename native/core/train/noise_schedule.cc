@@ -51,4 +51,12 @@ torch::Tensor NoiseSchedule::target(const torch::Tensor& latents, const torch::T
          at_timesteps(sqrt_one_minus_alphas_cumprod_, timesteps) * latents;
 }
 
+// "Efficient Diffusion Training via Min-SNR Weighting Strategy", arXiv:2303.09556, as huggingface/diffusers v0.42.1
+// has it: compute_snr of src/diffusers/training_utils.py, and examples/text_to_image/train_text_to_image_lora.py.
+torch::Tensor NoiseSchedule::min_snr_weights(double gamma) const {
+  const auto snr = (sqrt_alphas_cumprod_ / sqrt_one_minus_alphas_cumprod_).pow(2);
+  const auto clipped = snr.clamp_max(gamma);
+  return config_.prediction_type == PredictionType::kEpsilon ? clipped / snr : clipped / (snr + 1.0);
+}
+
 }  // namespace brushwork

@@ -25,6 +25,10 @@ class NoiseSchedule {
   // What the UNet should have said: the noise, or for v-prediction sqrt(ᾱ_t) noise - sqrt(1 - ᾱ_t) latents.
   torch::Tensor target(const torch::Tensor& latents, const torch::Tensor& noise, const torch::Tensor& timesteps) const;
 
+  // Min-SNR loss weights of all timesteps, float32 (num_train_timesteps) on the device: min(SNR, gamma) over SNR, or
+  // over SNR + 1 for v-prediction.
+  torch::Tensor min_snr_weights(double gamma) const;
+
  private:
   SchedulerConfig config_;
   torch::Tensor alphas_cumprod_;

@@ -12,7 +12,7 @@
 
 namespace brushwork {
 
-// The recipe's stream numbers.
+// The recipe's stream numbers, and 9, which is ours.
 enum class RandomStream : uint64_t {
   kLoraInit = 1,
   kEpochOrder = 2,
@@ -20,6 +20,9 @@ enum class RandomStream : uint64_t {
   kTimestep = 4,
   kNoise = 5,
   kDropout = 6,
+  kFlip = 7,
+  kCaptionDropout = 8,
+  kNoiseOffset = 9,
 };
 
 // SplitMix64's step and finaliser, all arithmetic modulo 2^64.

@@ -27,6 +27,13 @@ const TrainingConfig& checked(const TrainingConfig& config) {
   require(std::isfinite(config.weight_decay) && config.weight_decay >= 0, "weight_decay must not be negative.");
   require(!config.max_grad_norm || (std::isfinite(*config.max_grad_norm) && *config.max_grad_norm > 0),
           "max_grad_norm must be above 0, or absent for no clipping.");
+  require(config.lr_warmup_steps >= 0, "lr_warmup_steps must not be negative.");
+  require(!config.min_snr_gamma || (std::isfinite(*config.min_snr_gamma) && *config.min_snr_gamma > 0),
+          "min_snr_gamma must be above 0, or absent for no weighting.");
+  require(std::isfinite(config.noise_offset) && config.noise_offset >= 0, "noise_offset must not be negative.");
+  require(!config.ema_decay || (*config.ema_decay >= 0 && *config.ema_decay < 1),
+          "ema_decay must be at least 0 and below 1, or absent for no average.");
+  require(config.caption_dropout >= 0 && config.caption_dropout <= 1, "caption_dropout must be 0 to 1.");
   return config;
 }
 
@@ -45,19 +52,37 @@ LoraParameters draw_lora(const BaseModel& model, const TrainingConfig& config) {
   return lora;
 }
 
+EncodeOptions encode_options(const TrainingConfig& config, std::vector<int32_t> empty_caption) {
+  if (config.caption_dropout == 0.0) return {.flipped = config.flip, .empty_caption = {}};
+  require(!empty_caption.empty(), "caption_dropout needs the empty caption.");
+  return {.flipped = config.flip, .empty_caption = std::move(empty_caption)};
+}
+
+// Micro-steps of an epoch, and optimizer steps: one for each window, a short last one included.
+int64_t ceil_div(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+LrSchedule make_lr_schedule(const TrainingConfig& config, int64_t image_count) {
+  const int64_t steps_per_epoch = ceil_div(ceil_div(image_count, config.batch_size), config.gradient_accumulation);
+  return {config.lr_scheduler, config.learning_rate, config.lr_warmup_steps, config.epochs * steps_per_epoch};
+}
+
 }  // namespace
 
 Trainer::Trainer(const BaseModel& model, const TrainingConfig& config, std::vector<TrainingImage> images,
-                 const ShouldStop& should_stop)
+                 const ShouldStop& should_stop, std::vector<int32_t> empty_caption)
     : model_(model),
       config_(checked(config)),
       device_(model.unet.device()),
       schedule_(model.scheduler, device_),
       lora_(draw_lora(model, config)),
-      optimizer_({.learning_rate = config.learning_rate, .weight_decay = config.weight_decay}, lora_.values().detach()),
+      optimizer_(make_optimizer(config.optimizer, config.weight_decay, lora_.values().detach())),
       dropout_generator_(make_device_generator(device_)),
-      data_(encode_training_data(model, std::move(images), should_stop)) {
+      data_(encode_training_data(model, std::move(images), encode_options(config, std::move(empty_caption)),
+                                 should_stop)),
+      lr_schedule_(make_lr_schedule(config, data_.image_count())) {
   if (model.unet.dtype() == torch::kFloat16) scaler_.emplace(device_);
+  if (config.ema_decay) ema_.emplace(lora_, *config.ema_decay);
+  if (config.min_snr_gamma) loss_weights_ = schedule_.min_snr_weights(*config.min_snr_gamma);
   allocate_inputs();
 }
 
@@ -69,16 +94,14 @@ void Trainer::allocate_inputs() {
   latent_shape[0] = batch;
   inputs_ = {torch::zeros({batch}, integers), torch::zeros({batch}, integers), torch::zeros(latent_shape, floats),
              torch::zeros(latent_shape, floats), torch::zeros({batch}, integers)};
-  metrics_ = torch::zeros({2}, floats);
+  learning_rate_ = torch::zeros({}, floats.dtype(torch::kFloat64));
+  metrics_ = torch::ones({kMetricCount}, floats.dtype(torch::kFloat64));
 }
 
-int64_t Trainer::micro_steps_per_epoch() const {
-  return (data_.image_count() + config_.batch_size - 1) / config_.batch_size;
-}
+int64_t Trainer::micro_steps_per_epoch() const { return ceil_div(data_.image_count(), config_.batch_size); }
 
 Position Trainer::position() const {
-  return {micro_steps_run_ / micro_steps_per_epoch(), micro_steps_run_,
-          static_cast<int64_t>(optimizer_.step_count().item<double>())};
+  return {micro_steps_run_ / micro_steps_per_epoch(), micro_steps_run_, optimizer_steps_run_};
 }
 
 bool Trainer::train(int64_t until_epoch, const std::function<void(const StepReport&)>& on_step,
@@ -117,18 +140,20 @@ StepReport Trainer::micro_step(const torch::Tensor& order) {
 
   // 1. Inputs.
   const auto timesteps = fill_inputs(image_indices);
+  const double learning_rate = lr_schedule_.at(optimizer_steps_run_);
+  learning_rate_.fill_(learning_rate);
+  const double effective_learning_rate = learning_rate * learning_rate_factor_;
   // 2. Loss and its gradient, added to the window's.
   accumulate_gradients(inputs_.first(image_indices.numel()));
   // 3. Update of the parameters at the window's end.
   if (window_ends_after(step + 1)) optimizer_step();
   // 4. What the host wants to know, in one transfer.
-  if (scaler_) metrics_[1].copy_(scaler_->scale());
-  const auto metrics = metrics_.cpu();
-  const double loss = metrics[0].item<float>();
+  const auto metrics = read_metrics();
+  const double loss = metrics[kLoss];
 
   ++micro_steps_run_;
   // fp16 skips a non-finite step and halves its scale; when that leads nowhere, the loss itself has diverged.
-  diverged_ = scaler_ ? metrics[1].item<float>() < 1.0f : !std::isfinite(loss);
+  diverged_ = scaler_ ? metrics[kLossScale] < 1.0 : !std::isfinite(loss);
   if (diverged_) fail_diverged();
   const std::chrono::duration<double, std::milli> duration = std::chrono::steady_clock::now() - start;
   const auto* begin = timesteps.data_ptr<int64_t>();
@@ -136,51 +161,93 @@ StepReport Trainer::micro_step(const torch::Tensor& order) {
           step / micro_steps_per_epoch(),
           loss,
           std::vector<int64_t>(begin, begin + timesteps.numel()),
-          config_.learning_rate,
+          effective_learning_rate,
           duration.count()};
+}
+
+std::array<double, Trainer::kMetricCount> Trainer::read_metrics() {
+  if (scaler_) metrics_[kLossScale].copy_(scaler_->scale());
+  metrics_[kStepCount].copy_(optimizer_->step_count());
+  const auto factor = optimizer_->learning_rate_factor();
+  if (factor.defined()) metrics_[kLearningRateFactor].copy_(factor);
+  const auto on_host = metrics_.cpu();
+  std::array<double, kMetricCount> values{};
+  std::copy_n(on_host.data_ptr<double>(), values.size(), values.begin());
+  optimizer_steps_run_ = static_cast<int64_t>(values[kStepCount]);
+  learning_rate_factor_ = values[kLearningRateFactor];
+  return values;
 }
 
 torch::Tensor Trainer::fill_inputs(const torch::Tensor& image_indices) {
   const int64_t batch = image_indices.numel();
   const auto inputs = inputs_.first(batch);
   const auto shape = inputs.noise.sizes();
-  auto caption_indices = torch::empty_like(image_indices);
-  for (int64_t i = 0; i < batch; ++i) {
-    const auto image = static_cast<size_t>(image_indices.data_ptr<int64_t>()[i]);
-    caption_indices.data_ptr<int64_t>()[i] = data_.caption_of_image[image];
-  }
   const auto timesteps = draw_integers(schedule_.config().num_train_timesteps, batch,
                                        place(config_, RandomStream::kTimestep, micro_steps_run_));
-  inputs.image_indices.copy_(image_indices);
-  inputs.caption_indices.copy_(caption_indices);
+  inputs.latent_rows.copy_(draw_latent_rows(image_indices));
+  inputs.caption_rows.copy_(draw_caption_rows(image_indices));
   inputs.latent_noise.copy_(draw_normal(shape, place(config_, RandomStream::kLatentSample, micro_steps_run_)));
-  inputs.noise.copy_(draw_normal(shape, place(config_, RandomStream::kNoise, micro_steps_run_)));
+  inputs.noise.copy_(draw_noise(shape));
   inputs.timesteps.copy_(timesteps);
   const auto dropout = place(config_, RandomStream::kDropout, micro_steps_run_);
   dropout_generator_.set_current_seed(stream_seed(dropout.seed, dropout.stream, dropout.index));
   return timesteps;
 }
 
+torch::Tensor Trainer::draw_latent_rows(const torch::Tensor& image_indices) const {
+  if (!config_.flip) return image_indices;
+  const auto drawn = draw_uniform({image_indices.numel()}, 0, 1, place(config_, RandomStream::kFlip, micro_steps_run_));
+  return image_indices + (drawn < 0.5).to(torch::kInt64) * data_.image_count();
+}
+
+torch::Tensor Trainer::draw_caption_rows(const torch::Tensor& image_indices) const {
+  auto rows = torch::empty_like(image_indices);
+  for (int64_t i = 0; i < rows.numel(); ++i) {
+    const auto image = static_cast<size_t>(image_indices.data_ptr<int64_t>()[i]);
+    rows.data_ptr<int64_t>()[i] = data_.caption_of_image[image];
+  }
+  if (config_.caption_dropout == 0.0) return rows;
+  const auto drawn =
+      draw_uniform({rows.numel()}, 0, 1, place(config_, RandomStream::kCaptionDropout, micro_steps_run_));
+  return rows.masked_fill_(drawn < config_.caption_dropout, data_.empty_caption);
+}
+
+// The offset: https://www.crosslabs.org/blog/diffusion-with-offset-noise, as in the training script below.
+torch::Tensor Trainer::draw_noise(at::IntArrayRef shape) const {
+  const auto noise = draw_normal(shape, place(config_, RandomStream::kNoise, micro_steps_run_));
+  if (config_.noise_offset == 0.0) return noise;
+  const auto offset =
+      draw_normal({shape[0], shape[1], 1, 1}, place(config_, RandomStream::kNoiseOffset, micro_steps_run_));
+  return noise + config_.noise_offset * offset;
+}
+
 Trainer::StepInputs Trainer::StepInputs::first(int64_t count) const {
   const auto take = [count](const torch::Tensor& tensor) { return tensor.narrow(0, 0, count); };
-  return {take(image_indices), take(caption_indices), take(latent_noise), take(noise), take(timesteps)};
+  return {take(latent_rows), take(caption_rows), take(latent_noise), take(noise), take(timesteps)};
+}
+
+torch::Tensor Trainer::loss_of(const torch::Tensor& prediction, const torch::Tensor& target,
+                               const torch::Tensor& timesteps) const {
+  if (!loss_weights_.defined()) return torch::mse_loss(prediction, target);
+  const auto of_each = torch::mse_loss(prediction, target, at::Reduction::None).mean({1, 2, 3});
+  return (of_each * loss_weights_.index_select(0, timesteps)).mean();
 }
 
 // huggingface/diffusers v0.42.1, examples/text_to_image/train_text_to_image_lora.py, the training loop's body.
 void Trainer::accumulate_gradients(const StepInputs& inputs) {
-  const auto mean = data_.latent_means.index_select(0, inputs.image_indices);
-  const auto std = data_.latent_stds.index_select(0, inputs.image_indices);
+  const auto mean = data_.latent_means.index_select(0, inputs.latent_rows);
+  const auto std = data_.latent_stds.index_select(0, inputs.latent_rows);
   const auto latents = (mean + std * inputs.latent_noise) * model_.vae.config().scaling_factor;
   const auto noisy = schedule_.add_noise(latents, inputs.noise, inputs.timesteps);
   const auto target = schedule_.target(latents, inputs.noise, inputs.timesteps);
 
   LoraStep lora(lora_, model_.unet.dtype(), dropout_generator_);
-  const auto text = data_.captions.select(inputs.caption_indices);
+  const auto text = data_.captions.select(inputs.caption_rows);
   const auto prediction = model_.unet.forward(noisy, inputs.timesteps, text, &lora, config_.gradient_checkpointing);
-  const auto loss = torch::mse_loss(prediction, target);
+  const auto loss = loss_of(prediction, target, inputs.timesteps);
   const auto share = loss / static_cast<double>(config_.gradient_accumulation);
   (scaler_ ? share * scaler_->scale() : share).backward();
-  metrics_[0].copy_(loss.detach());
+  metrics_[kLoss].copy_(loss.detach());
 }
 
 void Trainer::optimizer_step() {
@@ -188,7 +255,8 @@ void Trainer::optimizer_step() {
   torch::Tensor found_inf;
   if (scaler_) found_inf = scaler_->unscale_(gradients);
   if (config_.max_grad_norm) clip_grad_norm_(gradients, *config_.max_grad_norm);
-  optimizer_.step(gradients, found_inf);
+  optimizer_->step(gradients, learning_rate_, found_inf);
+  if (ema_) ema_->update(lora_.values(), optimizer_->step_count(), found_inf);
   if (scaler_) scaler_->update(found_inf);
   gradients.zero_();
 }
@@ -214,9 +282,9 @@ RunState Trainer::state_layout(int64_t micro_steps) const {
   RunState state{};
   state.micro_steps_run = micro_steps;
   state.params = lora_.values().detach();
-  state.exp_avg = optimizer_.exp_avg();
-  state.exp_avg_sq = optimizer_.exp_avg_sq();
-  state.step_count = optimizer_.step_count();
+  state.step_count = optimizer_->step_count();
+  state.optimizer = optimizer_->state();
+  if (ema_) state.ema = ema_->lora().values().detach();
   if (!window_ends_after(micro_steps)) state.gradients = lora_.gradients();
   if (scaler_) {
     state.loss_scale = scaler_->scale();
@@ -228,9 +296,10 @@ RunState Trainer::state_layout(int64_t micro_steps) const {
 void Trainer::set_state(const RunState& state) {
   const torch::NoGradGuard no_grad;
   lora_.values().detach().copy_(state.params);
-  optimizer_.exp_avg().copy_(state.exp_avg);
-  optimizer_.exp_avg_sq().copy_(state.exp_avg_sq);
-  optimizer_.step_count().copy_(state.step_count);
+  optimizer_->step_count().copy_(state.step_count);
+  const auto own = optimizer_->state();
+  for (size_t i = 0; i < own.size(); ++i) own[i].tensor.copy_(state.optimizer[i].tensor);
+  if (ema_) ema_->lora().values().detach().copy_(state.ema);
   if (state.gradients.defined()) {
     lora_.gradients().copy_(state.gradients);
   } else {
@@ -241,6 +310,7 @@ void Trainer::set_state(const RunState& state) {
     scaler_->growth_tracker().copy_(state.growth_tracker);
   }
   micro_steps_run_ = state.micro_steps_run;
+  read_metrics();
   diverged_ = false;
 }
 

@@ -3,8 +3,10 @@
 // Letters in shape comments: N images, B batch, C latent channels, H and W latent height and width, P LoRA parameters.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,8 +14,11 @@
 #include "core/lora/lora_parameters.h"
 #include "core/model_io/base_model.h"
 #include "core/torch.h"
-#include "core/train/adamw.h"
+#include "core/train/ema_weights.h"
+#include "core/train/grad_scaler.h"
+#include "core/train/lr_schedule.h"
 #include "core/train/noise_schedule.h"
+#include "core/train/optimizer.h"
 #include "core/train/training_data.h"
 
 namespace brushwork {
@@ -30,6 +35,14 @@ struct TrainingConfig {
   int64_t batch_size;
   int64_t gradient_accumulation;
   std::optional<double> max_grad_norm;
+  OptimizerKind optimizer = OptimizerKind::kAdamW;
+  LrScheduler lr_scheduler = LrScheduler::kConstant;
+  int64_t lr_warmup_steps = 0;  // optimizer steps
+  std::optional<double> min_snr_gamma = std::nullopt;
+  double noise_offset = 0.0;
+  std::optional<double> ema_decay = std::nullopt;
+  bool flip = false;             // half of the pictures, drawn at each micro-step, are mirrored
+  double caption_dropout = 0.0;  // probability of training on the empty caption
   // Less memory for more computation; changes no result.
   bool gradient_checkpointing = false;
 };
@@ -45,22 +58,22 @@ struct Position {
 struct StepReport {
   int64_t step;   // from 0, counted over epochs
   int64_t epoch;  // from 0
-  double loss;    // mean squared error, not divided by the accumulation
+  double loss;    // mean squared error, weighted where the recipe says so, not divided by the accumulation
   std::vector<int64_t> timesteps;
-  double learning_rate;
+  double learning_rate;  // of the optimizer step that this micro-step counts for, times the optimizer's own factor
   double duration_ms;
 };
 
 // Everything that defines a run besides seed and data: what a checkpoint holds.
 struct RunState {
   int64_t micro_steps_run;
-  torch::Tensor params;          // float32 (P)
-  torch::Tensor exp_avg;         // float32 (P)
-  torch::Tensor exp_avg_sq;      // float32 (P)
-  torch::Tensor step_count;      // float64, 0-dim
-  torch::Tensor gradients;       // float32 (P) inside an accumulation window, else undefined
-  torch::Tensor loss_scale;      // float32, 0-dim; undefined unless fp16
-  torch::Tensor growth_tracker;  // int32, 0-dim; undefined unless fp16
+  torch::Tensor params;                // float32 (P)
+  torch::Tensor step_count;            // float64, 0-dim: optimizer steps
+  std::vector<NamedTensor> optimizer;  // `Optimizer::state()`
+  torch::Tensor ema;                   // float32 (P); undefined unless there is an average
+  torch::Tensor gradients;             // float32 (P) inside an accumulation window, else undefined
+  torch::Tensor loss_scale;            // float32, 0-dim; undefined unless fp16
+  torch::Tensor growth_tracker;        // int32, 0-dim; undefined unless fp16
 };
 
 // Trains one LoRA by the recipe. What step s computes depends on configuration, images and the state before it only;
@@ -68,12 +81,16 @@ struct RunState {
 class Trainer {
  public:
   // Encodes pictures and captions, draws the initial LoRA: the run stands at step 0. `model` must outlive the trainer.
-  // Throws INVALID_REQUEST for a number out of its range, and what `encode_training_data` throws.
+  // `empty_caption`: token ids, needed where `caption_dropout` is above 0. Throws INVALID_REQUEST for a number out of
+  // its range, and what `encode_training_data` throws.
   Trainer(const BaseModel& model, const TrainingConfig& config, std::vector<TrainingImage> images,
-          const ShouldStop& should_stop = {});
+          const ShouldStop& should_stop = {}, std::vector<int32_t> empty_caption = {});
 
   const TrainingConfig& config() const { return config_; }
+  // What is trained.
   const LoraParameters& lora() const { return lora_; }
+  // What the training is for: the LoRA itself, or its moving average where there is one.
+  const LoraParameters& result() const { return ema_ ? ema_->lora() : lora_; }
   const TrainingData& data() const { return data_; }
   const SchedulerConfig& scheduler() const { return schedule_.config(); }
   torch::Dtype compute_dtype() const { return model_.unet.dtype(); }
@@ -95,13 +112,16 @@ class Trainer {
   void set_state(const RunState& state);
 
  private:
+  // Places in the tensor that carries what the host wants to know.
+  enum Metric : int64_t { kLoss, kLossScale, kStepCount, kLearningRateFactor, kMetricCount };
+
   // Inputs of one micro-step, filled on the host and then read by device work only.
   struct StepInputs {
-    torch::Tensor image_indices;    // int64 (B)
-    torch::Tensor caption_indices;  // int64 (B)
-    torch::Tensor latent_noise;     // float32 (B, C, H, W)
-    torch::Tensor noise;            // float32 (B, C, H, W)
-    torch::Tensor timesteps;        // int64 (B)
+    torch::Tensor latent_rows;   // int64 (B), of `TrainingData::latent_means`
+    torch::Tensor caption_rows;  // int64 (B), of `TrainingData::captions`
+    torch::Tensor latent_noise;  // float32 (B, C, H, W)
+    torch::Tensor noise;         // float32 (B, C, H, W)
+    torch::Tensor timesteps;     // int64 (B)
 
     StepInputs first(int64_t count) const;
   };
@@ -112,8 +132,16 @@ class Trainer {
   StepReport micro_step(const torch::Tensor& order);
   // Draws and copies what the next micro-step needs. Returns its timesteps, int64 (B) on the CPU.
   torch::Tensor fill_inputs(const torch::Tensor& image_indices);
+  // The rows of latents and of captions that the next micro-step takes, each int64 (B) on the CPU.
+  torch::Tensor draw_latent_rows(const torch::Tensor& image_indices) const;
+  torch::Tensor draw_caption_rows(const torch::Tensor& image_indices) const;
+  torch::Tensor draw_noise(at::IntArrayRef shape) const;
+  torch::Tensor loss_of(const torch::Tensor& prediction, const torch::Tensor& target,
+                        const torch::Tensor& timesteps) const;
   void accumulate_gradients(const StepInputs& inputs);
   void optimizer_step();
+  // Waits for the device and keeps what later steps need of it.
+  std::array<double, kMetricCount> read_metrics();
   // Whether the optimizer steps after `micro_steps` of the run.
   bool window_ends_after(int64_t micro_steps) const;
   [[noreturn]] void fail_diverged() const;
@@ -123,13 +151,20 @@ class Trainer {
   torch::Device device_;
   NoiseSchedule schedule_;
   LoraParameters lora_;
-  AdamW optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   std::optional<GradScaler> scaler_;
+  std::optional<EmaWeights> ema_;
   torch::Generator dropout_generator_;
   TrainingData data_;
+  LrSchedule lr_schedule_;
+  torch::Tensor loss_weights_;  // float32 (num_train_timesteps); undefined: none
   StepInputs inputs_;
-  torch::Tensor metrics_;  // float32 (2): loss and loss scale of the last micro-step
+  torch::Tensor learning_rate_;  // 0-dim float64 on the device
+  torch::Tensor metrics_;        // float64 (kMetricCount) on the device
   int64_t micro_steps_run_ = 0;
+  // What the device knew after the last micro-step.
+  int64_t optimizer_steps_run_ = 0;
+  double learning_rate_factor_ = 1.0;
   bool diverged_ = false;
 };
 

@@ -14,17 +14,17 @@ std::string size_text(const TrainingImage& image) {
 }
 
 // Checked here because a device that looks up a bad id faults, and takes the process with it.
-void check_caption(const BaseModel& model, const TrainingImage& image) {
+void check_caption(const BaseModel& model, const std::string& what_caption, const std::vector<int32_t>& token_ids) {
   const auto& config = model.text_encoder.config();
   const auto token_count = static_cast<size_t>(config.max_position_embeddings);
   const auto invalid = [&](const std::string& what) {
-    return Error(ErrorCode::kInvalidRequest, "The caption of '" + image.name + "' " + what);
+    return Error(ErrorCode::kInvalidRequest, "The " + what_caption + " " + what);
   };
-  if (image.token_ids.size() != token_count) {
-    throw invalid("has " + std::to_string(image.token_ids.size()) + " tokens; this model needs exactly " +
+  if (token_ids.size() != token_count) {
+    throw invalid("has " + std::to_string(token_ids.size()) + " tokens; this model needs exactly " +
                   std::to_string(token_count) + " (pad and truncate it).");
   }
-  for (const int32_t id : image.token_ids) {
+  for (const int32_t id : token_ids) {
     if (id < 0 || id >= config.vocab_size) {
       throw invalid("has the token id " + std::to_string(id) + ", but the text encoder knows 0 to " +
                     std::to_string(config.vocab_size - 1) + ": use the tokenizer that belongs to this base model.");
@@ -57,7 +57,7 @@ void check_images(const BaseModel& model, const std::vector<TrainingImage>& imag
       throw invalid("has " + std::to_string(image.pixels.size()) + " bytes of pixels, which is not " +
                     size_text(image) + " of 8-bit RGB.");
     }
-    check_caption(model, image);
+    check_caption(model, "caption of '" + image.name + "'", image.token_ids);
   }
 }
 
@@ -71,47 +71,57 @@ torch::Tensor to_pixels(TrainingImage& image, torch::Device device) {
       .sub_(1.0);
 }
 
-void encode_images(const BaseModel& model, std::vector<TrainingImage>& images, const ShouldStop& should_stop,
-                   TrainingData& data) {
-  std::vector<torch::Tensor> means, stds;
+void encode_images(const BaseModel& model, std::vector<TrainingImage>& images, bool flipped,
+                   const ShouldStop& should_stop, TrainingData& data) {
+  std::vector<LatentPosterior> posteriors, flipped_posteriors;
   for (auto& image : images) {
     if (should_stop && should_stop()) throw Error(ErrorCode::kInternal, "The job was stopped while it was prepared.");
-    const auto posterior = model.vae.encode(to_pixels(image, model.unet.device()));
+    const auto pixels = to_pixels(image, model.unet.device());
+    posteriors.push_back(model.vae.encode(pixels));
+    if (flipped) flipped_posteriors.push_back(model.vae.encode(pixels.flip(3)));
+    image.pixels = {};
+  }
+  posteriors.insert(posteriors.end(), flipped_posteriors.begin(), flipped_posteriors.end());
+  std::vector<torch::Tensor> means, stds;
+  for (const auto& posterior : posteriors) {
     means.push_back(posterior.mean);
     stds.push_back(posterior.std);
-    image.pixels = {};
   }
   data.latent_means = torch::cat(means);
   data.latent_stds = torch::cat(stds);
 }
 
-void encode_captions(const BaseModel& model, const std::vector<TrainingImage>& images, TrainingData& data) {
+void encode_captions(const BaseModel& model, const std::vector<TrainingImage>& images,
+                     const std::vector<int32_t>& empty_caption, TrainingData& data) {
   std::map<std::vector<int32_t>, int64_t> rows;
   std::vector<torch::Tensor> states;
-  for (const auto& image : images) {
-    const auto [row, is_new] = rows.try_emplace(image.token_ids, static_cast<int64_t>(rows.size()));
+  const auto row_of = [&](const std::vector<int32_t>& token_ids) {
+    const auto [row, is_new] = rows.try_emplace(token_ids, static_cast<int64_t>(rows.size()));
     if (is_new) {
-      const auto ids = torch::tensor(image.token_ids, torch::kInt64).unsqueeze(0).to(model.unet.device());
+      const auto ids = torch::tensor(token_ids, torch::kInt64).unsqueeze(0).to(model.unet.device());
       states.push_back(model.text_encoder.encode(ids));
     }
-    data.caption_of_image.push_back(row->second);
-  }
+    return row->second;
+  };
+  for (const auto& image : images) data.caption_of_image.push_back(row_of(image.token_ids));
+  data.empty_caption = empty_caption.empty() ? -1 : row_of(empty_caption);
   data.captions = model.unet.prepare_text(torch::cat(states));
 }
 
 }  // namespace
 
 TrainingData encode_training_data(const BaseModel& model, std::vector<TrainingImage> images,
-                                  const ShouldStop& should_stop) {
+                                  const EncodeOptions& options, const ShouldStop& should_stop) {
   const torch::NoGradGuard no_grad;
   // UTF-8 compared byte by byte is the recipe's order by code point.
   std::sort(images.begin(), images.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   check_images(model, images);
+  if (!options.empty_caption.empty()) check_caption(model, "empty caption", options.empty_caption);
   TrainingData data{};
   data.image_width_px = images[0].width_px;
   data.image_height_px = images[0].height_px;
-  encode_images(model, images, should_stop, data);
-  encode_captions(model, images, data);
+  encode_images(model, images, options.flipped, should_stop, data);
+  encode_captions(model, images, options.empty_caption, data);
   return data;
 }
 

@@ -25,14 +25,22 @@ struct TrainingImage {
 // Asked at every place where work can end early; true makes it end there.
 using ShouldStop = std::function<bool()>;
 
-// The data set on the model's device, images sorted by name.
+// What is encoded beside the pictures and captions themselves.
+struct EncodeOptions {
+  bool flipped = false;                // each picture mirrored left to right as well
+  std::vector<int32_t> empty_caption;  // token ids; none: not encoded
+};
+
+// The data set on the model's device, images sorted by name. R = N, or 2 N where pictures are mirrored as well: row
+// N + i is picture i mirrored, encoded by itself (the latent of a mirrored picture is not the mirrored latent).
 struct TrainingData {
   int64_t image_width_px;
   int64_t image_height_px;
-  torch::Tensor latent_means;             // float32 (N, C, H, W)
-  torch::Tensor latent_stds;              // float32 (N, C, H, W)
+  torch::Tensor latent_means;             // float32 (R, C, H, W)
+  torch::Tensor latent_stds;              // float32 (R, C, H, W)
   TextKeysValues captions;                // rows: (K)
   std::vector<int64_t> caption_of_image;  // (N), rows of `captions`
+  int64_t empty_caption;                  // row of `captions`; -1 where it is not encoded
 
   int64_t image_count() const { return static_cast<int64_t>(caption_of_image.size()); }
 };
@@ -41,6 +49,6 @@ struct TrainingData {
 // whose sizes differ, do not suit the model or do not match their pixels, INVALID_REQUEST for no picture, two of one
 // name or a caption of the wrong length, INTERNAL when `should_stop` ended the work.
 TrainingData encode_training_data(const BaseModel& model, std::vector<TrainingImage> images,
-                                  const ShouldStop& should_stop);
+                                  const EncodeOptions& options, const ShouldStop& should_stop);
 
 }  // namespace brushwork

@@ -1,4 +1,5 @@
 import type { TrainerJob } from '../common/trainer.ts';
+import { completeTrainingConfig } from '../common/training-config.ts';
 import type { TrainingConfig } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { imageDirectory } from './job-files.ts';
@@ -33,7 +34,7 @@ export async function standAt(
     baseModelName: model.name,
     imageDirectory: imageDirectory(run.jobDirectory),
     fallbackCaption: instancePrompt,
-    config: run.config,
+    config: completeTrainingConfig(run.config),
     logLabels: { style: run.styleId, task: run.taskId, pod: pod.host },
   };
   await trainer.prepare(job, run.checkpointFile, signal);

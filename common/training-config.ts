@@ -1,108 +1,11 @@
 import { InvalidRequestError } from './errors.ts';
 import { nearest } from './nearest.ts';
-import type { MixedPrecision, RequestedParameters, TrainingConfig } from './types.ts';
+import { TRAINING_CONFIG_KEYS } from './training-config-keys.ts';
+import type { TrainingConfigKey } from './training-config-keys.ts';
+import type { MixedPrecision, OptimizerName, RequestedParameters, TrainingConfig } from './types.ts';
 
-/** One knob of the recipe: how it is written in JSON and YAML, what it may be, and what it does. */
-export interface TrainingConfigKey {
-  /** Field of {@link TrainingConfig}. */
-  field: keyof TrainingConfig;
-  /** Value when nobody sets it; null: decided at run time, as `meaning` says. */
-  default: number | boolean | MixedPrecision | null;
-  kind: 'integer' | 'number' | 'precision' | 'boolean';
-  /** Smallest and largest allowed number, both included. */
-  min: number;
-  max: number;
-  /** True where `null` switches the knob off. */
-  nullable: boolean;
-  /** What it does, with the trade-off. */
-  meaning: string;
-}
-
-const MIXED_PRECISIONS: readonly MixedPrecision[] = ['no', 'fp16', 'bf16'];
-
-const integer = (field: keyof TrainingConfig, value: number | null, min: number, max: number, meaning: string) =>
-  ({ field, default: value, kind: 'integer', min, max, nullable: false, meaning }) satisfies TrainingConfigKey;
-
-const decimal = (field: keyof TrainingConfig, value: number | null, min: number, max: number, meaning: string) =>
-  ({ field, default: value, kind: 'number', min, max, nullable: false, meaning }) satisfies TrainingConfigKey;
-
-/** Every key of a training configuration file, in the order in which they are documented. */
-export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> = {
-  seed: integer('seed', 0, 0, Number.MAX_SAFE_INTEGER, 'All random draws derive from it: same seed, same weights.'),
-  rank: integer(
-    'rank',
-    16,
-    1,
-    256,
-    'Size of the LoRA: higher holds more of the style, makes a bigger file, overfits sooner.',
-  ),
-  alpha: decimal(
-    'alpha',
-    32,
-    0.001,
-    1024,
-    'The LoRA counts alpha/rank times: higher is a stronger style at the same learning rate.',
-  ),
-  dropout: decimal(
-    'dropout',
-    0.1,
-    0,
-    0.9,
-    'Share of LoRA inputs dropped at each step: higher overfits less and learns slower.',
-  ),
-  learning_rate: decimal(
-    'learningRate',
-    1e-4,
-    1e-8,
-    1,
-    'AdamW step size: higher learns faster and gets unstable sooner.',
-  ),
-  weight_decay: decimal('weightDecay', 0.01, 0, 1, 'Decoupled AdamW decay of the LoRA weights.'),
-  epochs: integer('epochs', null, 1, 1000, 'Passes over all pictures; unset: about 4000 steps, see defaultEpochs.'),
-  batch_size: integer('batchSize', 1, 1, 16, 'Pictures per step: higher is smoother and needs more memory.'),
-  gradient_accumulation: integer(
-    'gradientAccumulation',
-    1,
-    1,
-    64,
-    'Steps per optimizer step: a bigger batch in the same memory.',
-  ),
-  max_grad_norm: {
-    ...decimal(
-      'maxGradNorm',
-      null,
-      1e-6,
-      1e6,
-      'Gradients are scaled down to this total norm: steadier at high learning rates; null: never.',
-    ),
-    nullable: true,
-  },
-  mixed_precision: {
-    field: 'mixedPrecision',
-    default: null,
-    kind: 'precision',
-    min: 0,
-    max: 0,
-    nullable: false,
-    meaning: 'How frozen weights are held: "no", "fp16" or "bf16"; unset: fp16 on a GPU, no on a CPU.',
-  },
-  resolution: integer(
-    'resolutionPx',
-    512,
-    64,
-    1024,
-    'Side of the training pictures in pixels, a multiple of 8; SD 1.5 knows 512.',
-  ),
-  gradient_checkpointing: {
-    field: 'gradientCheckpointing',
-    default: false,
-    kind: 'boolean',
-    min: 0,
-    max: 0,
-    nullable: false,
-    meaning: 'Less memory for more time; same weights. Switched on by itself when a GPU runs out of memory.',
-  },
-};
+/** What a learning rate that nobody sets becomes: each optimizer has its own scale. */
+const DEFAULT_LEARNING_RATES: Readonly<Record<OptimizerName, number>> = { adamw: 1e-4, lion: 3e-5, prodigy: 1 };
 
 /** Values from a configuration file; what it does not set is absent. */
 export type PartialTrainingConfig = Partial<TrainingConfig>;
@@ -117,12 +20,12 @@ export interface TrainingConfigContext {
 function faultOf(name: string, key: TrainingConfigKey, value: unknown): string | null {
   const show = JSON.stringify(value) ?? 'undefined';
   if (value === null && key.nullable) return null;
-  if (key.kind === 'precision') {
-    if (MIXED_PRECISIONS.some((precision) => precision === value)) return null;
-    return `${name} must be "no", "fp16" or "bf16", but is ${show}`;
+  if (key.kind === 'choice') {
+    const choices = key.choices.map((name) => JSON.stringify(name));
+    if (typeof value === 'string' && key.choices.includes(value)) return null;
+    return `${name} must be ${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}, but is ${show}`;
   }
-  if (key.kind === 'boolean')
-    return typeof value === 'boolean' ? null : `${name} must be true or false, but is ${show}`;
+  if (key.kind === 'switch') return typeof value === 'boolean' ? null : `${name} must be true or false, but is ${show}`;
   const kind = key.kind === 'integer' ? 'a whole number' : 'a number';
   const range = `${kind} from ${key.min} to ${key.max}${key.nullable ? ', or null' : ''}`;
   if (typeof value !== 'number' || !(value >= key.min && value <= key.max))
@@ -211,16 +114,31 @@ export function trainingConfigFor(
   defaults: PartialTrainingConfig,
   context: TrainingConfigContext,
 ): TrainingConfig {
-  const table: Record<string, unknown> = {};
-  for (const key of Object.values(TRAINING_CONFIG_KEYS)) table[key.field] = key.default;
-  table['epochs'] = defaultEpochs(context.imageCount);
-  table['mixedPrecision'] = context.mixedPrecisionDefault;
-  // Every field of TrainingConfig has a row in the table, so the spread is complete.
+  const given = { ...defaults, ...parseTrainingConfig(requestedTrainingConfig(parameters), 'The job message') };
+  const table = tableDefaults();
   return {
-    ...(table as unknown as TrainingConfig),
-    ...defaults,
-    ...parseTrainingConfig(requestedTrainingConfig(parameters), 'The job message'),
+    ...table,
+    epochs: defaultEpochs(context.imageCount),
+    mixedPrecision: context.mixedPrecisionDefault,
+    learningRate: DEFAULT_LEARNING_RATES[given.optimizer ?? table.optimizer],
+    ...given,
   };
+}
+
+/**
+ * The configuration of a job that an older version froze: what that version did not know is off, as it was then.
+ *
+ * @param config - all of it, or without keys that came later
+ */
+export function completeTrainingConfig(config: TrainingConfig): TrainingConfig {
+  return { ...tableDefaults(), ...config };
+}
+
+function tableDefaults(): TrainingConfig {
+  // Every field has a row in the table. Where null means "decided at run time", the caller decides.
+  return Object.fromEntries(
+    Object.values(TRAINING_CONFIG_KEYS).map((key) => [key.field, key.default]),
+  ) as unknown as TrainingConfig;
 }
 
 /**

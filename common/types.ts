@@ -88,19 +88,38 @@ export interface TrainStyleMemo {
 /** How frozen weights are held; LoRA and optimizer are always float32. */
 export type MixedPrecision = 'no' | 'fp16' | 'bf16';
 
-/** The recipe's numbers for one training run (see `common/training-config.ts` for keys, ranges and defaults). */
+/** The update rule of the LoRA weights. */
+export type OptimizerName = 'adamw' | 'lion' | 'prodigy';
+
+/** What becomes of the learning rate after the warm-up. */
+export type LrScheduler = 'constant' | 'linear' | 'cosine';
+
+/** The recipe's numbers for one training run (see `common/training-config-keys.ts` for keys, ranges and defaults). */
 export interface TrainingConfig {
   seed: number;
   rank: number;
   alpha: number;
   dropout: number;
+  optimizer: OptimizerName;
   learningRate: number;
+  lrScheduler: LrScheduler;
+  /** Optimizer steps, from 0 to the full learning rate. */
+  lrWarmupSteps: number;
   weightDecay: number;
   epochs: number;
   batchSize: number;
   gradientAccumulation: number;
   /** Total-norm limit of the gradient, or null for none. */
   maxGradNorm: number | null;
+  /** Min-SNR loss weighting, or null for none. */
+  minSnrGamma: number | null;
+  noiseOffset: number;
+  /** Share of the moving average that an optimizer step keeps, or null for no average. */
+  emaDecay: number | null;
+  /** Whether half of the pictures are mirrored. */
+  flip: boolean;
+  /** Probability of the empty caption. */
+  captionDropout: number;
   mixedPrecision: MixedPrecision;
   /** Training pictures are resized to this many pixels on each side. */
   resolutionPx: number;

@@ -3,8 +3,7 @@
  * `native/binding/convert.h`; every property is always set, absent is `null`.
  */
 
-/** How the frozen weights are held; LoRA parameters and the optimizer are always float32. */
-export type MixedPrecision = 'no' | 'fp16' | 'bf16';
+import type { MixedPrecision, TrainingConfig } from '../common/types.ts';
 
 /** Where tensors live and how many CPU threads libtorch may use. */
 export interface NativeTrainerOptions {
@@ -40,27 +39,15 @@ export interface NativeImage {
   tokenIds: Int32Array;
 }
 
-/** The recipe's numbers for one job. */
-export interface NativeTrainingConfig {
-  seed: number;
-  rank: number;
-  alpha: number;
-  dropout: number;
-  learningRate: number;
-  weightDecay: number;
-  epochs: number;
-  batchSize: number;
-  gradientAccumulation: number;
-  /** Total-norm limit, or null for no clipping. */
-  maxGradNorm: number | null;
-  mixedPrecision: MixedPrecision;
-  gradientCheckpointing: boolean;
-}
+/** The recipe's numbers for one job, as in every other place. Pictures come in their final size. */
+export type NativeTrainingConfig = Omit<TrainingConfig, 'resolutionPx'>;
 
 /** One training run: its numbers and its pictures. */
 export interface NativeJob {
   config: NativeTrainingConfig;
   images: NativeImage[];
+  /** The empty caption, for caption dropout: padded, `textTokenCount` ids. */
+  emptyTokenIds: Int32Array;
 }
 
 /** Where a run stands. All counts are of work already done. */

@@ -99,6 +99,8 @@ class Fields {
 };
 
 TrainingConfig to_training_config(const Fields& fields) {
+  constexpr OptimizerKind kOptimizers[] = {OptimizerKind::kAdamW, OptimizerKind::kLion, OptimizerKind::kProdigy};
+  constexpr LrScheduler kLrSchedulers[] = {LrScheduler::kConstant, LrScheduler::kLinear, LrScheduler::kCosine};
   return {.seed = fields.integer("seed"),
           .rank = fields.integer("rank"),
           .alpha = fields.number("alpha"),
@@ -109,6 +111,14 @@ TrainingConfig to_training_config(const Fields& fields) {
           .batch_size = fields.integer("batchSize"),
           .gradient_accumulation = fields.integer("gradientAccumulation"),
           .max_grad_norm = fields.number_or_null("maxGradNorm"),
+          .optimizer = kOptimizers[fields.choice("optimizer", {"adamw", "lion", "prodigy"})],
+          .lr_scheduler = kLrSchedulers[fields.choice("lrScheduler", {"constant", "linear", "cosine"})],
+          .lr_warmup_steps = fields.integer("lrWarmupSteps"),
+          .min_snr_gamma = fields.number_or_null("minSnrGamma"),
+          .noise_offset = fields.number("noiseOffset"),
+          .ema_decay = fields.number_or_null("emaDecay"),
+          .flip = fields.boolean("flip"),
+          .caption_dropout = fields.number("captionDropout"),
           .gradient_checkpointing = fields.boolean("gradientCheckpointing")};
 }
 
@@ -151,7 +161,7 @@ LoadBaseModelOptions to_load_base_model_options(const Napi::Value& value) {
 Job to_job(const Napi::Value& value) {
   const Fields fields(value, "job");
   const Fields config(fields.value("config"), fields.name("config"));
-  Job job{to_training_config(config), config.mixed_precision("mixedPrecision"), {}};
+  Job job{to_training_config(config), config.mixed_precision("mixedPrecision"), {}, fields.token_ids("emptyTokenIds")};
   if (!fields.value("images").IsArray()) fail(fields.value("images"), fields.name("images"), "an array");
   const auto images = fields.value("images").As<Napi::Array>();
   for (uint32_t i = 0; i < images.Length(); ++i) {

@@ -110,7 +110,8 @@ Napi::Value TrainerObject::start_job(const Napi::CallbackInfo& info) {
       throw Error(ErrorCode::kInvalidRequest,
                   "The job's mixed_precision differs from the one that the base model was loaded with.");
     }
-    job_ = std::make_unique<Trainer>(model, job->config, std::move(job->images), when_abandoned());
+    job_ = std::make_unique<Trainer>(model, job->config, std::move(job->images), when_abandoned(),
+                                     std::move(job->empty_token_ids));
     return resolve_with_nothing;
   });
 }
@@ -157,7 +158,7 @@ Napi::Value TrainerObject::save_checkpoint(const Napi::CallbackInfo& info) {
 Napi::Value TrainerObject::export_weights(const Napi::CallbackInfo& info) {
   return run(info.Env(), [this, options = to_export_options(info[0])]() -> Settle {
     const auto& job = require_job();
-    export_lora(job.lora(),
+    export_lora(job.result(),
                 {.base_model_name = options.base_model_name,
                  .width_px = job.data().image_width_px,
                  .height_px = job.data().image_height_px,
@@ -170,7 +171,7 @@ Napi::Value TrainerObject::export_weights(const Napi::CallbackInfo& info) {
 Napi::Value TrainerObject::sample(const Napi::CallbackInfo& info) {
   return run(info.Env(), [this, request = to_sample_request(info[0])] {
     const auto& model = require_model();
-    const LoraParameters* lora = request.use_lora ? &require_job().lora() : nullptr;
+    const LoraParameters* lora = request.use_lora ? &require_job().result() : nullptr;
     return resolve_with(sample_picture(model, lora, request.options, when_abandoned()));
   });
 }

@@ -61,7 +61,7 @@ export class TrainerServer {
       const { name, widthPx, heightPx, pixels } = picture;
       return { name, widthPx, heightPx, pixels, tokenIds: tokenizer.encode(picture.caption) };
     });
-    await this.#trainer.startJob({ config, images });
+    await this.#trainer.startJob({ config, images, emptyTokenIds: tokenizer.encode('') });
     const fresh = { epochsRun: 0, microStepsRun: 0, optimizerStepsRun: 0 };
     const position = checkpointFile === null ? fresh : await this.#trainer.restore(checkpointFile);
     this.#job = job;

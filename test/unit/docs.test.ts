@@ -4,8 +4,8 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { parse } from 'yaml';
 import { ERROR_CLASSES } from '../../common/errors.ts';
-import { TRAINING_CONFIG_KEYS } from '../../common/training-config.ts';
-import type { TrainingConfigKey } from '../../common/training-config.ts';
+import { TRAINING_CONFIG_KEYS } from '../../common/training-config-keys.ts';
+import type { TrainingConfigKey } from '../../common/training-config-keys.ts';
 import * as messages from '../../workflows/messages.ts';
 
 const ROOT = path.join(import.meta.dirname, '../..');
@@ -60,14 +60,20 @@ function anchorsOf(text: string): string[] {
 }
 
 function keyRow(name: string, key: TrainingConfigKey): string[] {
-  const value = key.default === null ? (key.nullable ? '`null`' : 'unset') : `\`${key.default}\``;
+  const value = key.default === null ? (key.nullable ? '`null`' : 'unset') : `\`${code(key.default)}\``;
   const numbers = `${key.kind === 'integer' ? 'whole number, ' : ''}${key.min} to ${key.max}`;
-  const words: Partial<Record<typeof key.kind, string>> = {
-    precision: '`"no"`, `"fp16"`, `"bf16"`',
-    boolean: '`true`, `false`',
+  const ranges = {
+    integer: numbers,
+    number: numbers,
+    choice: key.choices.map((choice) => `\`${code(choice)}\``).join(', '),
+    switch: '`true`, `false`',
   };
-  const range = words[key.kind] ?? numbers + (key.nullable ? ', or `null`' : '');
-  return [`\`${name}\``, value, range, key.meaning];
+  return [`\`${name}\``, value, ranges[key.kind] + (key.nullable ? ', or `null`' : ''), key.meaning];
+}
+
+/** A value as it is written in a configuration. */
+function code(value: string | number | boolean): string {
+  return typeof value === 'string' ? JSON.stringify(value) : String(value);
 }
 
 function isSetting(settings: unknown, name: string): boolean {

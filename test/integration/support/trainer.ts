@@ -8,6 +8,7 @@ import type { TrainingConfig } from '../../../common/types.ts';
 import { loadAddon } from '../../../native/index.ts';
 import { writeRandomBaseModel } from '../../../native/trainer/random-base-model.ts';
 import { TrainerProcess } from '../../../native/trainer/trainer-process.ts';
+import { trainingConfig } from '../../support/training-config.ts';
 
 export const NEVER = new AbortController().signal;
 export const NOTHING = () => undefined;
@@ -46,22 +47,7 @@ export class TrainerScene {
       imageDirectory: this.inside('images'),
       fallbackCaption: 'a picture of stripes',
       logLabels: {},
-      config: {
-        seed: 11,
-        rank: 4,
-        alpha: 8,
-        dropout: 0.1,
-        learningRate: 1e-3,
-        weightDecay: 0.01,
-        epochs: 1000,
-        batchSize: 1,
-        gradientAccumulation: 1,
-        maxGradNorm: null,
-        mixedPrecision: 'no',
-        resolutionPx: SIDE_PX,
-        gradientCheckpointing: false,
-        ...changes,
-      },
+      config: trainingConfig({ seed: 11, learningRate: 1e-3, epochs: 1000, resolutionPx: SIDE_PX, ...changes }),
       ...others,
     };
   }

@@ -6,7 +6,7 @@ import { makeBaseModelCommand } from '../../../cli/make-base-model.ts';
 import { trainCommand } from '../../../cli/train.ts';
 import { workerCommand } from '../../../cli/worker.ts';
 import { ROLES } from '../../../common/config-types.ts';
-import { TRAINING_CONFIG_KEYS } from '../../../common/training-config.ts';
+import { TRAINING_CONFIG_KEYS } from '../../../common/training-config-keys.ts';
 
 const CLI = path.join(import.meta.dirname, '../../../cli/main.ts');
 

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { InvalidRequestError } from '../../../common/errors.ts';
+import { TRAINING_CONFIG_KEYS } from '../../../common/training-config-keys.ts';
 import {
-  TRAINING_CONFIG_KEYS,
+  completeTrainingConfig,
   defaultEpochs,
   parseTrainingConfig,
   trainingConfigFor,
   trainingConfigJson,
 } from '../../../common/training-config.ts';
+import type { TrainingConfig } from '../../../common/types.ts';
 
 const NOTHING = { epochs: null, learningRate: null, batchSize: null };
 
@@ -17,12 +19,20 @@ describe('parseTrainingConfig', () => {
       rank: 8,
       alpha: 16,
       dropout: 0,
+      optimizer: 'lion',
       learning_rate: 0.001,
+      lr_scheduler: 'cosine',
+      lr_warmup_steps: 10,
       weight_decay: 0.02,
       epochs: 30,
       batch_size: 2,
       gradient_accumulation: 4,
       max_grad_norm: 1,
+      min_snr_gamma: 5,
+      noise_offset: 0.05,
+      ema_decay: 0.99,
+      flip: true,
+      caption_dropout: 0.1,
       mixed_precision: 'bf16',
       resolution: 256,
       gradient_checkpointing: true,
@@ -37,12 +47,20 @@ describe('parseTrainingConfig', () => {
       rank: 8,
       alpha: 16,
       dropout: 0,
+      optimizer: 'lion',
       learningRate: 0.001,
+      lrScheduler: 'cosine',
+      lrWarmupSteps: 10,
       weightDecay: 0.02,
       epochs: 30,
       batchSize: 2,
       gradientAccumulation: 4,
       maxGradNorm: 1,
+      minSnrGamma: 5,
+      noiseOffset: 0.05,
+      emaDecay: 0.99,
+      flip: true,
+      captionDropout: 0.1,
       mixedPrecision: 'bf16',
       resolutionPx: 256,
       gradientCheckpointing: true,
@@ -92,6 +110,14 @@ describe('parseTrainingConfig', () => {
     batch_size: [0, 17],
     gradient_accumulation: [0, 65],
     max_grad_norm: [0, -1, 'none'],
+    optimizer: ['adam', null, 1],
+    lr_scheduler: ['polynomial', null],
+    lr_warmup_steps: [-1, 0.5, null],
+    min_snr_gamma: [0, '5'],
+    noise_offset: [-0.1, 1.1, null],
+    ema_decay: [-0.1, 1],
+    flip: [1, 'true', null],
+    caption_dropout: [-0.1, 1.1],
     mixed_precision: ['fp32', null, 16],
     resolution: [63, 100, 1032],
   };
@@ -131,21 +157,57 @@ describe('trainingConfigFor', () => {
       rank: 16,
       alpha: 32,
       dropout: 0.1,
+      optimizer: 'adamw',
       learningRate: 1e-4,
+      lrScheduler: 'constant',
+      lrWarmupSteps: 0,
       weightDecay: 0.01,
       epochs: 200,
       batchSize: 1,
       gradientAccumulation: 1,
       maxGradNorm: null,
+      minSnrGamma: null,
+      noiseOffset: 0,
+      emaDecay: null,
+      flip: false,
+      captionDropout: 0,
       mixedPrecision: 'no',
       resolutionPx: 512,
       gradientCheckpointing: false,
     });
   });
 
+  for (const [optimizer, learningRate] of [
+    ['adamw', 1e-4],
+    ['lion', 3e-5],
+    ['prodigy', 1],
+  ] as const) {
+    it(`gives ${optimizer} its own learning rate where none is set`, () => {
+      const context = { imageCount: 20, mixedPrecisionDefault: 'no' } as const;
+      assert.equal(trainingConfigFor(NOTHING, { optimizer }, context).learningRate, learningRate);
+      const asked = { ...NOTHING, learningRate: 0.002 };
+      assert.equal(trainingConfigFor(asked, { optimizer }, context).learningRate, 0.002);
+      assert.equal(trainingConfigFor(NOTHING, { optimizer, learningRate: 0.003 }, context).learningRate, 0.003);
+    });
+  }
+
   it('refuses parameters out of range', () => {
     const context = { imageCount: 20, mixedPrecisionDefault: 'no' } as const;
     assert.throws(() => trainingConfigFor({ ...NOTHING, epochs: 0 }, {}, context), /The job message.*epochs/);
+  });
+});
+
+describe('completeTrainingConfig', () => {
+  it('takes what an older version did not know at its default and leaves the rest alone', () => {
+    const config = trainingConfigFor(NOTHING, { rank: 8, dropout: 0 }, { imageCount: 20, mixedPrecisionDefault: 'no' });
+    const older: Partial<TrainingConfig> = { ...config };
+    for (const { field, inFingerprint } of Object.values(TRAINING_CONFIG_KEYS)) {
+      if (inFingerprint !== 'always') delete older[field];
+    }
+    assert.ok(!('optimizer' in older));
+    assert.deepEqual(completeTrainingConfig(older as TrainingConfig), config);
+    const used = { ...config, optimizer: 'lion', emaDecay: 0.9, flip: true } as const;
+    assert.deepEqual(completeTrainingConfig(used), used);
   });
 });
 

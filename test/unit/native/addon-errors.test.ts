@@ -53,6 +53,7 @@ describe('native addon, when something is wrong', function () {
           ...Object.keys(job().config).map((field) => `config.${field}`),
           'images',
           ...Object.keys(image(0)).map((field) => `images.0.${field}`),
+          'emptyTokenIds',
         ],
         (field) => trainer.startJob(without(job(), field)),
       ],

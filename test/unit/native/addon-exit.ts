@@ -2,6 +2,7 @@
 import { Worker, isMainThread, workerData } from 'node:worker_threads';
 import { loadAddon } from '../../../native/index.ts';
 import type { NativeImage, NativeTrainer } from '../../../native/native.ts';
+import { trainingConfig } from '../../support/training-config.ts';
 
 const SIDE_PX = 64;
 
@@ -16,12 +17,8 @@ async function startTraining(directory: string): Promise<NativeTrainer> {
     pixels: new Uint8Array(SIDE_PX * SIDE_PX * 3),
     tokenIds: new Int32Array(77),
   };
-  const config = {
-    ...{ seed: 1, rank: 4, alpha: 4, dropout: 0, learningRate: 1e-3, weightDecay: 0, epochs: 1_000_000 },
-    ...{ batchSize: 1, gradientAccumulation: 1, maxGradNorm: null, mixedPrecision: 'no' as const },
-    gradientCheckpointing: false,
-  };
-  await trainer.startJob({ config, images: [image] });
+  const config = trainingConfig({ seed: 1, dropout: 0, learningRate: 1e-3, weightDecay: 0, epochs: 1_000_000 });
+  await trainer.startJob({ config, images: [image], emptyTokenIds: image.tokenIds });
   return trainer;
 }
 

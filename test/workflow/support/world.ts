@@ -1,27 +1,14 @@
 import { ApplicationFailure } from '@temporalio/activity';
 import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
 import type { NotifyInput, TrainEpochChunkInput } from '../../../common/activity-types.ts';
-import type { CheckpointRef, TrainingConfig } from '../../../common/types.ts';
+import type { CheckpointRef } from '../../../common/types.ts';
+import { trainingConfig } from '../../support/training-config.ts';
 
 type ActivityName = keyof PodActivities | keyof ControlActivities;
 type Hook = (pod: string, input: unknown) => Promise<void> | void;
 
 /** Training of the fake pods: 30 epochs, so three chunks. */
-export const CONFIG: TrainingConfig = {
-  seed: 1,
-  rank: 4,
-  alpha: 8,
-  dropout: 0,
-  learningRate: 1e-4,
-  weightDecay: 0.01,
-  epochs: 30,
-  batchSize: 1,
-  gradientAccumulation: 1,
-  maxGradNorm: 1,
-  mixedPrecision: 'no',
-  resolutionPx: 64,
-  gradientCheckpointing: false,
-};
+export const CONFIG = trainingConfig({ epochs: 30 });
 
 /** Everything outside the workflow, as a test wants it: what happened, what the bucket holds, what goes wrong. */
 export class World {

@@ -9,25 +9,11 @@ import { DefaultLogger } from '@temporalio/worker';
 import type { PodDependencies } from '../../../../activities/dependencies.ts';
 import { PodFence } from '../../../../activities/pod-fence.ts';
 import type { BackendClient, CompleteNotice, FailedNotice, ProgressNotice } from '../../../../common/backend-client.ts';
-import type { TrainingConfig } from '../../../../common/types.ts';
+import { trainingConfig } from '../../../support/training-config.ts';
 import { FakeTrainer } from './fake-trainer.ts';
 import { MemoryStore } from './memory-store.ts';
 
-export const CONFIG: TrainingConfig = {
-  seed: 0,
-  rank: 4,
-  alpha: 8,
-  dropout: 0,
-  learningRate: 1e-4,
-  weightDecay: 0.01,
-  epochs: 4,
-  batchSize: 1,
-  gradientAccumulation: 1,
-  maxGradNorm: null,
-  mixedPrecision: 'no',
-  resolutionPx: 64,
-  gradientCheckpointing: false,
-};
+export const CONFIG = trainingConfig({ dropout: 0, epochs: 4 });
 
 /** A backend that takes everything. */
 export class FakeBackend implements BackendClient {

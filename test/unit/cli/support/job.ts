@@ -1,4 +1,5 @@
 import type { TrainerJob } from '../../../../common/trainer.ts';
+import { trainingConfig } from '../../../support/training-config.ts';
 
 /** A job whose paths lead nowhere unless the test sets them. */
 export function jobOf(given: Partial<TrainerJob> & { epochs?: number }): TrainerJob {
@@ -10,21 +11,7 @@ export function jobOf(given: Partial<TrainerJob> & { epochs?: number }): Trainer
     imageDirectory: '/nowhere',
     fallbackCaption: 'a picture',
     logLabels: {},
-    config: {
-      seed: 0,
-      rank: 4,
-      alpha: 8,
-      dropout: 0,
-      learningRate: 1e-4,
-      weightDecay: 0.01,
-      epochs,
-      batchSize: 1,
-      gradientAccumulation: 1,
-      maxGradNorm: null,
-      mixedPrecision: 'no',
-      resolutionPx: 64,
-      gradientCheckpointing: false,
-    },
+    config: trainingConfig({ dropout: 0, epochs }),
     ...rest,
   };
 }

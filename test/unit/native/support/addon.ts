@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import type { TrainingConfig } from '../../../../common/types.ts';
 import { loadAddon } from '../../../../native/index.ts';
 import type {
   NativeAddon,
@@ -9,6 +10,7 @@ import type {
   NativeSampleOptions,
   NativeTrainer,
 } from '../../../../native/native.ts';
+import { trainingConfig } from '../../../support/training-config.ts';
 
 export const SIDE_PX = 64;
 
@@ -20,23 +22,15 @@ export function image(index: number): NativeImage {
 }
 
 export function job(changes: Partial<NativeJob['config']> = {}): NativeJob {
+  const config: Partial<TrainingConfig> & NativeJob['config'] = trainingConfig({
+    ...{ seed: 3, learningRate: 1e-3, epochs: 1000 },
+    ...changes,
+  });
+  delete config.resolutionPx;
   return {
-    config: {
-      seed: 3,
-      rank: 4,
-      alpha: 8,
-      dropout: 0.1,
-      learningRate: 1e-3,
-      weightDecay: 0.01,
-      epochs: 1000,
-      batchSize: 1,
-      gradientAccumulation: 1,
-      maxGradNorm: null,
-      mixedPrecision: 'no',
-      gradientCheckpointing: false,
-      ...changes,
-    },
+    config,
     images: [image(0), image(1)],
+    emptyTokenIds: new Int32Array(77).fill(1023).fill(1022, 0, 1),
   };
 }
 

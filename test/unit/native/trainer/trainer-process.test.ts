@@ -14,18 +14,10 @@ import {
 import type { StepReport, TrainerJob } from '../../../../common/trainer.ts';
 import { writeRandomTokenizer } from '../../../../native/trainer/random-base-model.ts';
 import { TrainerProcess } from '../../../../native/trainer/trainer-process.ts';
+import { trainingConfig } from '../../../support/training-config.ts';
 
 /** Seeds that make the fake trainer behave in one way or another. */
-const SCENARIOS = {
-  slow: 0,
-  fast: 1,
-  segfault: 2,
-  badAlloc: 3,
-  lossNotFinite: 4,
-  killed: 5,
-  hangsInPrepare: 6,
-  gpuFault: 7,
-};
+const SCENARIOS = { slow: 0, fast: 1, segfault: 2, badAlloc: 3, lossNotFinite: 4, killed: 5, hangsInPrepare: 6 };
 
 const NEVER = new AbortController().signal;
 
@@ -41,21 +33,7 @@ describe('trainer process', () => {
     imageDirectory: join(directory, 'images'),
     fallbackCaption: 'a picture',
     logLabels: {},
-    config: {
-      seed,
-      rank: 4,
-      alpha: 8,
-      dropout: 0,
-      learningRate: 1e-4,
-      weightDecay: 0.01,
-      epochs: 5,
-      batchSize: 1,
-      gradientAccumulation: 1,
-      maxGradNorm: null,
-      mixedPrecision: 'no',
-      resolutionPx: 64,
-      gradientCheckpointing: false,
-    },
+    config: trainingConfig({ seed, dropout: 0, epochs: 5 }),
   });
 
   before(async () => {
@@ -178,24 +156,6 @@ describe('trainer process', () => {
     await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
     assert.notEqual(trainer.pid, pid);
     assert.equal((await trainer.train(1, () => undefined, NEVER)).stopped, false);
-  });
-
-  it('ends a process that reported a GPU fault: it could not use the GPU any more', async () => {
-    await trainer.prepare(jobOf(SCENARIOS.gpuFault), null, NEVER);
-    const { pid } = trainer;
-    await assert.rejects(
-      trainer.train(1, () => undefined, NEVER),
-      (error) => error instanceof GpuFaultError && error.message.includes('illegal memory access'),
-    );
-    await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
-    assert.notEqual(trainer.pid, pid);
-  });
-
-  it('labels its log lines with its job', async () => {
-    await trainer.prepare({ ...jobOf(SCENARIOS.fast), logLabels: { style: 7, pod: 'a' } }, null, NEVER);
-    await trainer.kill();
-    const loaded = lines.map((line) => JSON.parse(line) as Record<string, unknown>);
-    assert.ok(loaded.some(({ style, pod, msg }) => style === 7 && pod === 'a' && msg === 'base model loaded 1'));
   });
 
   it('calls an abort for want of memory out of memory and quotes the last words', async () => {

@@ -1,0 +1,9 @@
+import { trainingConfigFor } from '../../common/training-config.ts';
+import type { TrainingConfig } from '../../common/types.ts';
+
+/** A complete configuration for a small job: everything that `changes` does not name is at its default. */
+export function trainingConfig(changes: Partial<TrainingConfig> = {}): TrainingConfig {
+  const nothingRequested = { epochs: null, learningRate: null, batchSize: null };
+  const small = { rank: 4, alpha: 8, resolutionPx: 64 };
+  return trainingConfigFor(nothingRequested, { ...small, ...changes }, { imageCount: 1, mixedPrecisionDefault: 'no' });
+}

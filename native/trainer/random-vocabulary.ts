@@ -1,3 +1,5 @@
+import { byteLetters } from './byte-letters.ts';
+
 /**
  * Words whose letter pairs the vocabulary merges. Any list would do: it only has to give captions of usual length a
  * usual number of tokens.
@@ -47,20 +49,6 @@ export function createRandomModelVocabulary(): Vocabulary {
   ids['<|startoftext|>'] = START_ID;
   ids['<|endoftext|>'] = END_ID;
   return { ids, merges: merges.map((pair) => pair.join(' ')) };
-}
-
-/**
- * The printable letter that stands for each byte, in the order of CLIP's own vocabulary (printable bytes first).
- * Same table as `bytes_to_unicode` in openai/CLIP at commit a1d071733d7111c9c014f024669f959182114e33, clip/simple_tokenizer.py.
- */
-function byteLetters(): string[] {
-  const printable = [range(0x21, 0x7e), range(0xa1, 0xac), range(0xae, 0xff)].flat();
-  const others = range(0, 0xff).filter((byte) => !printable.includes(byte));
-  return [...printable, ...others.map((_, index) => 0x100 + index)].map((code) => String.fromCodePoint(code));
-}
-
-function range(first: number, last: number): number[] {
-  return Array.from({ length: last - first + 1 }, (_, index) => first + index);
 }
 
 /** Byte-pair learning: merges the most frequent neighbours again and again, ties by code point, until none repeats. */

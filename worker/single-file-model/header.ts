@@ -1,0 +1,175 @@
+import { open } from 'node:fs/promises';
+import { ModelLoadFailedError } from '../../common/errors.ts';
+
+/** Bytes per number, by the format's names of types. Others (such as float8) are no weights that can be trained on. */
+const DTYPE_BYTES: Readonly<Record<string, number>> = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I64: 8,
+  U64: 8,
+  I32: 4,
+  U32: 4,
+  I16: 2,
+  U16: 2,
+  I8: 1,
+  U8: 1,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+  BOOL: 1,
+};
+
+const LENGTH_BYTES = 8;
+
+/** The format's own cap. */
+const MAX_HEADER_BYTES = 100_000_000;
+
+/** Where a tensor lies, and what it is. */
+export interface TensorEntry {
+  dtype: string;
+  shape: readonly number[];
+  /** From the start of the file. */
+  beginBytes: number;
+  /** From the start of the file, exclusive. */
+  endBytes: number;
+}
+
+/** What the head of a safetensors file says. */
+export interface SafetensorsHeader {
+  /** By name. */
+  tensors: ReadonlyMap<string, TensorEntry>;
+  /** Strings of `__metadata__`; whatever else lies there is left out. */
+  metadata: ReadonlyMap<string, string>;
+}
+
+/**
+ * Reads the head of a safetensors file and checks it against the file's length; no weights are read.
+ *
+ * The format: https://github.com/huggingface/safetensors, README.md, "Format".
+ *
+ * @param file - path
+ * @param name - how the model is called in errors
+ * @throws ModelLoadFailedError when it is no such file, or not all of it
+ */
+export async function readHeader(file: string, name: string): Promise<SafetensorsHeader> {
+  const handle = await open(file, 'r');
+  try {
+    const { size } = await handle.stat();
+    const start = await readExactly(handle, 0, Math.min(size, LENGTH_BYTES + 56));
+    refuseOtherFormats(start, name);
+    if (size < LENGTH_BYTES) throw cutOff(name, size, LENGTH_BYTES);
+    const headerBytes = start.readBigUInt64LE(0);
+    if (headerBytes > MAX_HEADER_BYTES) throw notSafetensors(name);
+    const dataStart = LENGTH_BYTES + Number(headerBytes);
+    if (dataStart > size) throw cutOff(name, size, dataStart);
+    const text = (await readExactly(handle, LENGTH_BYTES, Number(headerBytes))).toString('utf8');
+    return parseHeader(text, { name, dataStart, fileBytes: size });
+  } finally {
+    await handle.close();
+  }
+}
+
+async function readExactly(
+  handle: Awaited<ReturnType<typeof open>>,
+  position: number,
+  length: number,
+): Promise<Buffer> {
+  const buffer = Buffer.alloc(length);
+  let readBytes = 0;
+  while (readBytes < length) {
+    const { bytesRead } = await handle.read(buffer, readBytes, length - readBytes, position + readBytes);
+    if (bytesRead === 0) throw new Error('the file became shorter while it was read');
+    readBytes += bytesRead;
+  }
+  return buffer;
+}
+
+/** What often bears the name of a safetensors file without being one. */
+function refuseOtherFormats(start: Buffer, name: string): void {
+  // A zip archive, as torch.save writes it, or a bare pickle of protocol 2 and later.
+  if (
+    start.toString('latin1', 0, 4) === 'PK\x03\x04' ||
+    (start[0] === 0x80 && start[1] !== undefined && start[1] <= 5 && start[2] === 0x8a)
+  ) {
+    throw new ModelLoadFailedError(`The base model ${name} is a PyTorch pickle under another name: ${PICKLE_REMEDY}`);
+  }
+  if (start.toString('latin1').startsWith('version https://git-lfs')) {
+    throw new ModelLoadFailedError(
+      `The base model ${name} is a pointer of Git LFS, not the file that it points to: fetch that with git lfs pull.`,
+    );
+  }
+  if (/^\s*<(!doctype|html)/i.test(start.toString('latin1'))) {
+    throw new ModelLoadFailedError(
+      `The base model ${name} is a web page: the download needs a login or another address, get the file again.`,
+    );
+  }
+}
+
+/** Why pickles are refused, and what to do about one. */
+export const PICKLE_REMEDY =
+  'loading one may run any code that its maker put in, so none is read. Take a .safetensors version, or convert it: safetensors.torch.save_file of what torch.load(file, weights_only=True) returns (its "state_dict").';
+
+function parseHeader(text: string, file: { name: string; dataStart: number; fileBytes: number }): SafetensorsHeader {
+  let json: unknown = null;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    throw notSafetensors(file.name);
+  }
+  if (!isObject(json)) throw notSafetensors(file.name);
+  const tensors = new Map<string, TensorEntry>();
+  const metadata = new Map<string, string>();
+  for (const [key, value] of Object.entries(json)) {
+    if (key !== '__metadata__') tensors.set(key, readEntry(key, value, file));
+    else if (isObject(value)) {
+      for (const [field, content] of Object.entries(value)) {
+        if (typeof content === 'string') metadata.set(field, content);
+      }
+    }
+  }
+  return { tensors, metadata };
+}
+
+function readEntry(
+  key: string,
+  value: unknown,
+  { name, dataStart, fileBytes }: { name: string; dataStart: number; fileBytes: number },
+): TensorEntry {
+  const { dtype, shape, data_offsets: offsets } = isObject(value) ? value : {};
+  if (typeof dtype !== 'string' || !isCounts(shape) || !isCounts(offsets) || offsets.length !== 2) {
+    throw new ModelLoadFailedError(
+      `The base model ${name} describes ${JSON.stringify(key)} wrongly: it is damaged, get it again.`,
+    );
+  }
+  const [begin = 0, end = 0] = offsets;
+  const itemBytes = DTYPE_BYTES[dtype];
+  const expectedBytes = itemBytes === undefined ? end - begin : shape.reduce((total, side) => total * side, itemBytes);
+  if (end - begin !== expectedBytes) {
+    throw new ModelLoadFailedError(
+      `The base model ${name} gives ${end - begin} bytes to ${JSON.stringify(key)}, but its shape needs ${expectedBytes}: it is damaged, get it again.`,
+    );
+  }
+  if (dataStart + end > fileBytes) throw cutOff(name, fileBytes, dataStart + end);
+  return { dtype, shape, beginBytes: dataStart + begin, endBytes: dataStart + end };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isCounts(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && item >= 0);
+}
+
+function notSafetensors(name: string): ModelLoadFailedError {
+  return new ModelLoadFailedError(
+    `The base model ${name} is no safetensors file, or a damaged one: get it again, or name another.`,
+  );
+}
+
+function cutOff(name: string, sizeBytes: number, neededBytes: number): ModelLoadFailedError {
+  return new ModelLoadFailedError(
+    `The base model ${name} was cut off: it has ${sizeBytes} bytes and needs at least ${neededBytes}. Get it again.`,
+  );
+}

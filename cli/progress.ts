@@ -1,3 +1,5 @@
+import type { ModelProgress } from '../worker/model-download.ts';
+
 /** Where a training stands. */
 export interface Progress {
   /** Epochs done, counting the one under way as a fraction. */
@@ -94,19 +96,20 @@ export class ProgressDisplay {
 }
 
 /**
- * Shows how far a download is: a line for each tenth of it, or one that redraws itself on a terminal.
+ * Shows how far the download or the conversion of a base model is: a line for each tenth of it, or one that redraws itself on
+ * a terminal.
  *
  * @param output - e.g. `process.stdout`
  */
-export function downloadDisplay(output: ProgressOutput): (progress: { doneBytes: number; totalBytes: number }) => void {
+export function downloadDisplay(output: ProgressOutput): (progress: ModelProgress) => void {
   const isTerminal = output.isTTY === true;
   const stepPercent = isTerminal ? 1 : 10;
-  let shownPercent = -1;
-  return ({ doneBytes, totalBytes }) => {
+  let shown = { activity: '', percent: -1 };
+  return ({ activity = 'downloading', doneBytes, totalBytes }) => {
     const percent = Math.floor((100 * doneBytes) / totalBytes / stepPercent) * stepPercent;
-    if (percent <= shownPercent) return;
-    shownPercent = percent;
-    const text = `downloading the base model: ${percent} % of ${Math.ceil(totalBytes / 2 ** 20)} MiB`;
+    if (activity === shown.activity && percent <= shown.percent) return;
+    shown = { activity, percent };
+    const text = `${activity} the base model: ${percent} % of ${Math.ceil(totalBytes / 2 ** 20)} MiB`;
     if (!isTerminal) output.write(`${text}\n`);
     else output.write(`\r\x1b[K${text}${percent === 100 ? '\n' : ''}`);
   };

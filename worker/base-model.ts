@@ -6,11 +6,18 @@ import type { HubConfig } from '../common/config.ts';
 import { BrushworkError, ModelLoadFailedError } from '../common/errors.ts';
 import { reasonOf } from '../common/logger.ts';
 import type { ObjectStore } from '../common/object-store.ts';
-import { fetchBucketModel, parseBucketModel } from './bucket-model.ts';
-import { fetchHubModel, parseHubId } from './hub-download.ts';
+import { fetchBucketFile, fetchBucketModel, parseBucketFile, parseBucketModel } from './bucket-model.ts';
+import { fetchHubFile, fetchHubModel, parseHubFile, parseHubId } from './hub-download.ts';
 import type { ModelDownloadOptions } from './model-download.ts';
 import { fingerprintModel } from './model-fingerprint.ts';
 import { INDEX_FILE, UNET_CONFIG_FILE, checkModelKind, checkUnet, selectModelFiles } from './model-files.ts';
+import { convertSingleFile } from './single-file-model/convert.ts';
+import { PICKLE_REMEDY } from './single-file-model/header.ts';
+
+/** Weights as PyTorch saves them by itself. */
+const PICKLE = /\.(ckpt|pt|pth|bin)$/i;
+
+const SINGLE_FILE = /\.safetensors$/i;
 
 /** What {@link resolveBaseModel} needs. */
 export interface ResolveBaseModelOptions extends ModelDownloadOptions {
@@ -25,8 +32,9 @@ export interface ResolveBaseModelOptions extends ModelDownloadOptions {
 /**
  * Finds the base model that a setting names, fetches it where need be, and makes sure that it is one that can be trained.
  *
- * @param source - a directory in diffusers layout, else a hub id (`org/name` or `org/name@revision`), or
- *   `s3://bucket/prefix` (`gs://` too)
+ * @param source - a directory in diffusers layout or a single `.safetensors` file, else a hub id (`org/name` or
+ *   `org/name@revision`, a file as `org/name/file.safetensors`), or `s3://bucket/prefix` of a directory or a file (`gs://`
+ *   too)
  * @param options - see {@link ResolveBaseModelOptions}
  * @throws ModelLoadFailedError saying what is missing, what was found instead, or why it could not be fetched
  * @throws ChecksumMismatchError when a download is not what the hub announced
@@ -47,13 +55,20 @@ export async function resolveBaseModel(source: string, options: ResolveBaseModel
 }
 
 async function locate(source: string, options: ResolveBaseModelOptions): Promise<{ directory: string; name: string }> {
+  if (PICKLE.test(source) && !(await isDirectory(source))) {
+    throw new ModelLoadFailedError(`The base model ${JSON.stringify(source)} is a PyTorch pickle: ${PICKLE_REMEDY}`);
+  }
   const bucketModel = parseBucketModel(source);
   if (bucketModel !== null) {
     const { store } = options;
     if (store === undefined) {
       throw new ModelLoadFailedError(
-        `${source} needs the settings of a store, which are absent here: name a directory.`,
+        `${source} needs the settings of a store, which are absent here: name a directory or a file.`,
       );
+    }
+    const bucketFile = parseBucketFile(source);
+    if (bucketFile !== null) {
+      return convert(await fetchBucketFile(bucketFile, { ...options, store }), singleFileName(source), options);
     }
     const directory = await fetchBucketModel(bucketModel, { ...options, store });
     return { directory, name: path.posix.basename(bucketModel.prefix) || bucketModel.bucket };
@@ -62,14 +77,29 @@ async function locate(source: string, options: ResolveBaseModelOptions): Promise
     const directory = path.resolve(source);
     return { directory, name: localName(directory) };
   }
+  if (existsSync(source)) return convert(path.resolve(source), singleFileName(source), options);
+  const hubFile = parseHubFile(source);
+  if (hubFile !== null) return convert(await fetchHubFile(hubFile, options), hubFile.id, options);
   const hubModel = parseHubId(source);
-  if (hubModel !== null && !existsSync(source)) {
+  if (hubModel !== null) {
     const directory = await fetchHubModel(hubModel, options);
     return { directory, name: hubModel.id };
   }
   throw new ModelLoadFailedError(
-    `The base model ${JSON.stringify(source)} is not a directory: name one that holds a Stable Diffusion 1.x model in diffusers layout, a hub id like stable-diffusion-v1-5/stable-diffusion-v1-5, or s3://bucket/prefix.`,
+    `The base model ${JSON.stringify(source)} is not a directory: name one that holds a Stable Diffusion 1.x model in diffusers layout, a .safetensors file, a hub id like stable-diffusion-v1-5/stable-diffusion-v1-5, or s3://bucket/prefix.`,
   );
+}
+
+async function convert(
+  file: string,
+  name: string,
+  options: ResolveBaseModelOptions,
+): Promise<{ directory: string; name: string }> {
+  return { directory: await convertSingleFile(file, name, options), name };
+}
+
+function singleFileName(source: string): string {
+  return path.basename(source).replace(SINGLE_FILE, '');
 }
 
 /** Checks a model that lies on this machine and computes its fingerprint. */

@@ -2,10 +2,11 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ModelLoadFailedError, StorageUnavailableError } from '../common/errors.ts';
-import type { ObjectStore } from '../common/object-store.ts';
-import { downloadModel } from './model-download.ts';
+import type { ObjectLocation, ObjectStore } from '../common/object-store.ts';
+import { downloadFiles, downloadModel } from './model-download.ts';
 import type { ModelDownloadOptions } from './model-download.ts';
 import { INDEX_FILE, checkModelKind, selectModelFiles } from './model-files.ts';
+import { SIDE_FILES } from './single-file-model/side-files.ts';
 
 const ATTEMPTS = 5;
 const FIRST_PAUSE_MS = 1_000;
@@ -46,7 +47,7 @@ export function parseBucketModel(text: string): BucketModel | null {
  * @throws AccessDeniedError, StorageUnavailableError as the store answers
  */
 export async function fetchBucketModel(model: BucketModel, options: FetchBucketModelOptions): Promise<string> {
-  const { store, cacheDirectory, signal } = options;
+  const { store, signal } = options;
   const { bucket, prefix } = model;
   const name = `s3://${bucket}/${prefix}`;
   const keys = await store.list(bucket, prefix, { signal });
@@ -56,15 +57,73 @@ export async function fetchBucketModel(model: BucketModel, options: FetchBucketM
     if (index !== null) checkModelKind(index.toString('utf8'), name);
   }
   const { descriptions, weights } = selectModelFiles(paths, name);
-  const sizes = new Map<string, number>();
-  const version = createHash('sha256').update(name);
-  for (const file of [...descriptions, ...weights]) {
+  const objects = { name, bucket, prefix, files: await sizesOf(store, model, [...descriptions, ...weights], signal) };
+  for (const file of [...descriptions, ...weights]) if (!objects.files.has(file)) throw vanished(name, file);
+  return fetchObjects(objects, options, downloadModel);
+}
+
+/**
+ * Reads `s3://bucket/folder/model.safetensors` (or `gs://`).
+ *
+ * @param text - a setting
+ * @returns the single file that it names, or null
+ */
+export function parseBucketFile(text: string): ObjectLocation | null {
+  const match = /^(?:s3|gs):\/\/([^/]+)\/(.+\.safetensors)$/i.exec(text);
+  return match?.[1] === undefined || match[2] === undefined ? null : { bucket: match[1], key: match[2] };
+}
+
+/**
+ * Fetches a single-file model from a bucket with what lies beside it, unless the same version was fetched before.
+ *
+ * @param location - of the file
+ * @param options - see {@link FetchBucketModelOptions}
+ * @returns path of the file
+ * @throws ModelLoadFailedError when there is none
+ * @throws AccessDeniedError, StorageUnavailableError as the store answers
+ */
+export async function fetchBucketFile(location: ObjectLocation, options: FetchBucketModelOptions): Promise<string> {
+  const { bucket, key } = location;
+  const fileName = path.posix.basename(key);
+  const prefix = key.slice(0, key.length - fileName.length);
+  const name = `s3://${bucket}/${key}`;
+  const files = await sizesOf(options.store, { bucket, prefix }, [...SIDE_FILES, fileName], options.signal);
+  if (!files.has(fileName)) throw new ModelLoadFailedError(`There is no ${name}: check bucket and key.`);
+  return path.join(await fetchObjects({ name, bucket, prefix, files }, options, downloadFiles), fileName);
+}
+
+/** Objects that make a model. */
+interface ModelObjects extends BucketModel {
+  name: string;
+  /** What {@link sizesOf} found. */
+  files: ReadonlyMap<string, { sizeBytes: number; etag?: string }>;
+}
+
+/** Sizes and tags of those files that exist, by their path below the prefix. */
+async function sizesOf(
+  store: ObjectStore,
+  { bucket, prefix }: BucketModel,
+  files: readonly string[],
+  signal: AbortSignal,
+): Promise<Map<string, { sizeBytes: number; etag?: string }>> {
+  const found = new Map<string, { sizeBytes: number; etag?: string }>();
+  for (const file of files) {
     const head = await store.head({ bucket, key: prefix + file }, { signal });
-    if (head === null) throw vanished(name, file);
-    sizes.set(file, head.sizeBytes);
-    version.update(`\0${file}\0${head.sizeBytes}\0${head.etag ?? ''}`);
+    if (head !== null) found.set(file, head);
   }
-  const directory = path.join(cacheDirectory, 'models', `bucket--${version.digest('hex').slice(0, 32)}`);
+  return found;
+}
+
+async function fetchObjects(
+  { name, bucket, prefix, files }: ModelObjects,
+  options: FetchBucketModelOptions,
+  download: typeof downloadModel,
+): Promise<string> {
+  const { store, signal } = options;
+  const version = createHash('sha256').update(name);
+  for (const [file, { sizeBytes, etag = '' }] of files) version.update(`\0${file}\0${sizeBytes}\0${etag}`);
+  const directory = path.join(options.cacheDirectory, 'models', `bucket--${version.digest('hex').slice(0, 32)}`);
+  const sizes = new Map([...files].map(([file, { sizeBytes }]) => [file, sizeBytes]));
   const fetch = async (relativePath: string, file: string, onBytes: (sizeBytes: number) => void) => {
     const maxBytes = sizes.get(relativePath) ?? 0;
     const location = { bucket, key: prefix + relativePath };
@@ -80,7 +139,7 @@ export async function fetchBucketModel(model: BucketModel, options: FetchBucketM
       }
     }
   };
-  await downloadModel({ name, sizes, fetch }, directory, options);
+  await download({ name, sizes, fetch }, directory, options);
   return directory;
 }
 

@@ -6,8 +6,9 @@ import type { Dispatcher } from 'undici';
 import { ChecksumMismatchError, ModelLoadFailedError } from '../common/errors.ts';
 import { HubClient, PassingFault } from './hub-client.ts';
 import type { HubClientOptions } from './hub-client.ts';
-import { downloadModel, isComplete, writeAtomically } from './model-download.ts';
-import type { ModelDownloadOptions } from './model-download.ts';
+import { downloadFiles, downloadModel, isComplete, writeAtomically } from './model-download.ts';
+import type { ModelDownloadOptions, RemoteModel } from './model-download.ts';
+import { SIDE_FILES } from './single-file-model/side-files.ts';
 
 /** A model on a hub. */
 export interface HubModelId {
@@ -65,29 +66,83 @@ export function parseHubId(text: string): HubModelId | null {
  * @throws ChecksumMismatchError when a file differs from what the hub announced
  */
 export async function fetchHubModel(model: HubModelId, options: FetchHubModelOptions): Promise<string> {
+  return fetchPinned(model, '', options, (remote, directory) => downloadModel(remote, directory, options));
+}
+
+/** A model in a single file on a hub. */
+export interface HubFileId extends HubModelId {
+  /** Its path in the repository, ending in `.safetensors`. */
+  file: string;
+}
+
+/**
+ * Reads `org/name/file.safetensors` or `org/name/folder/file.safetensors@revision`.
+ *
+ * @param text - a setting
+ * @returns the file, or null when it has another form
+ */
+export function parseHubFile(text: string): HubFileId | null {
+  const match = /^([^/]+\/[^/]+)\/((?:[\w-][\w .-]*\/)*[\w-][\w .-]*\.safetensors)(@[^@]+)?$/i.exec(text);
+  const model = parseHubId(`${match?.[1] ?? ''}${match?.[3] ?? ''}`);
+  return match?.[2] === undefined || model === null ? null : { ...model, file: match[2] };
+}
+
+/**
+ * Fetches a single-file model from the hub with what lies beside it, once, as {@link fetchHubModel} does.
+ *
+ * @param wanted - which one
+ * @param options - see {@link FetchHubModelOptions}
+ * @returns path of the file
+ * @throws ModelLoadFailedError when there is no such file, no access, or no network
+ * @throws ChecksumMismatchError when a file differs from what the hub announced
+ */
+export async function fetchHubFile(wanted: HubFileId, options: FetchHubModelOptions): Promise<string> {
+  const folder = path.posix.dirname(wanted.file) === '.' ? '' : `${path.posix.dirname(wanted.file)}/`;
+  const directory = await fetchPinned(wanted, `--${encodeURIComponent(wanted.file)}`, options, (remote, target) => {
+    const files = [...SIDE_FILES.map((file) => folder + file), wanted.file];
+    const sizes = new Map(
+      files.flatMap((file) => {
+        const sizeBytes = remote.sizes.get(file);
+        return sizeBytes === undefined ? [] : [[file, sizeBytes] as const];
+      }),
+    );
+    if (!sizes.has(wanted.file))
+      throw new ModelLoadFailedError(`${remote.name} has no ${wanted.file}: check the name.`);
+    return downloadFiles({ ...remote, sizes }, target, options);
+  });
+  return path.join(directory, wanted.file);
+}
+
+/** Finds or fetches a revision, in a directory that is named by its commit and `suffix`. */
+async function fetchPinned(
+  model: HubModelId,
+  suffix: string,
+  options: FetchHubModelOptions,
+  download: (remote: RemoteModel, directory: string) => Promise<void>,
+): Promise<string> {
   const repository = path.join(options.cacheDirectory, 'models', `hub--${model.id.replace('/', '--')}`);
   const pinFile = path.join(repository, 'revisions', encodeURIComponent(model.revision));
   const pinned = await readFile(pinFile, 'utf8').catch(() => null);
   if (pinned !== null && COMMIT.test(pinned)) {
-    const directory = path.join(repository, pinned);
+    const directory = path.join(repository, pinned + suffix);
     if (await isComplete(directory)) return directory;
   }
   const client = new HubClient(options);
   try {
     const { commit, files } = await listFiles(client, model);
     const name = `${model.id}@${commit.slice(0, 12)}`;
-    const directory = path.join(repository, commit);
+    const directory = path.join(repository, commit + suffix);
     const remote = {
       name,
       sizes: new Map([...files].map(([file, { sizeBytes }]) => [file, sizeBytes])),
       fetch: async (relativePath: string, file: string, onBytes: (sizeBytes: number) => void) => {
         const wanted = files.get(relativePath);
         if (wanted === undefined) throw new ModelLoadFailedError(`${name} has no ${relativePath}.`);
-        const urlPath = `/${model.id}/resolve/${commit}/${relativePath}`;
+        const urlPath = `/${model.id}/resolve/${commit}/${relativePath.split('/').map(encodeURIComponent).join('/')}`;
         await fetchFile(client, { urlPath, name: `${relativePath} of ${name}`, file, wanted, onBytes });
       },
     };
-    await downloadModel(remote, directory, options);
+    await download(remote, directory);
     await writeAtomically(pinFile, commit);
     return directory;
   } finally {

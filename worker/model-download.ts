@@ -11,8 +11,10 @@ const RECORD_FILE = '.complete.json';
 
 const REPORT_INTERVAL_MS = 10_000;
 
-/** How far a download is. */
+/** How far a download is, or what else a model needs before it can be opened. */
 export interface ModelProgress {
+  /** Absent: a download. */
+  activity?: 'converting';
   doneBytes: number;
   totalBytes: number;
 }
@@ -55,11 +57,7 @@ export async function downloadModel(
   directory: string,
   options: ModelDownloadOptions,
 ): Promise<void> {
-  const { logger, signal } = options;
-  await mkdir(directory, { recursive: true });
-  const onWait = () => logger.info({ baseModel: model.name }, 'another process is downloading the base model');
-  await withFileLock(`${directory}.lock`, { signal, onWait }, async () => {
-    if (await isComplete(directory)) return;
+  await download(model, directory, options, async () => {
     // Other kinds of model lack some of our files: to say which kind it is tells more.
     if (model.sizes.has(INDEX_FILE)) {
       const file = path.join(directory, INDEX_FILE);
@@ -68,7 +66,38 @@ export async function downloadModel(
     }
     const { descriptions, weights } = selectModelFiles([...model.sizes.keys()], model.name);
     // The small files first: a model that they give away is refused before its weights are fetched.
-    const files = [...descriptions, ...weights];
+    return [...descriptions, ...weights];
+  });
+}
+
+/**
+ * The same for files that are named: a model in a single file, and what lies beside it.
+ *
+ * @param model - all of its files are fetched, in the order of `sizes`
+ * @param directory - where to; nothing but these files ever lies there
+ * @param options - see {@link ModelDownloadOptions}
+ * @throws ModelLoadFailedError when the disk is too full
+ */
+export async function downloadFiles(
+  model: RemoteModel,
+  directory: string,
+  options: ModelDownloadOptions,
+): Promise<void> {
+  await download(model, directory, options, async () => [...model.sizes.keys()]);
+}
+
+async function download(
+  model: RemoteModel,
+  directory: string,
+  options: ModelDownloadOptions,
+  chooseFiles: () => Promise<readonly string[]>,
+): Promise<void> {
+  const { logger, signal } = options;
+  await mkdir(directory, { recursive: true });
+  const onWait = () => logger.info({ baseModel: model.name }, 'another process is downloading the base model');
+  await withFileLock(`${directory}.lock`, { signal, onWait }, async () => {
+    if (await isComplete(directory)) return;
+    const files = await chooseFiles();
     const progress = new ProgressReport(model, files, options);
     await checkSpace(directory, model, files);
     logger.info({ baseModel: model.name, totalBytes: progress.totalBytes, directory }, 'downloading the base model');
@@ -80,7 +109,7 @@ export async function downloadModel(
       progress.update(name, sizeIn(model, name));
       if (name === UNET_CONFIG_FILE) checkUnet(await readFile(file, 'utf8'), model.name);
     }
-    await writeRecord(directory, model, files);
+    await writeRecord(directory, new Map(files.map((name) => [name, sizeIn(model, name)])));
     logger.info({ baseModel: model.name, directory }, 'base model downloaded');
   });
 }
@@ -113,9 +142,14 @@ export async function isComplete(directory: string): Promise<boolean> {
   return true;
 }
 
-async function writeRecord(directory: string, model: RemoteModel, files: readonly string[]): Promise<void> {
-  const sizes = Object.fromEntries(files.map((name) => [name, sizeIn(model, name)]));
-  await writeAtomically(path.join(directory, RECORD_FILE), JSON.stringify(sizes));
+/**
+ * Notes that all files of a model are there: what {@link isComplete} looks for.
+ *
+ * @param directory - of the model
+ * @param sizes - length of each file in bytes, by relative path
+ */
+export async function writeRecord(directory: string, sizes: ReadonlyMap<string, number>): Promise<void> {
+  await writeAtomically(path.join(directory, RECORD_FILE), JSON.stringify(Object.fromEntries(sizes)));
 }
 
 /** Writes a small file so that nobody sees half of it. */
@@ -133,10 +167,22 @@ async function checkSpace(directory: string, model: RemoteModel, files: readonly
     const presentBytes = (await sizeOf(file)) ?? (await sizeOf(`${file}.part`)) ?? 0;
     missingBytes += Math.max(0, sizeIn(model, name) - presentBytes);
   }
+  await checkFreeSpace(directory, model.name, missingBytes);
+}
+
+/**
+ * Refuses to begin what the disk has no room for.
+ *
+ * @param directory - where it would go; it exists
+ * @param name - how the model is called in errors
+ * @param missingBytes - what is still to be written
+ * @throws ModelLoadFailedError saying how much is free
+ */
+export async function checkFreeSpace(directory: string, name: string, missingBytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(directory);
   if (bavail * bsize >= missingBytes) return;
   throw new ModelLoadFailedError(
-    `The base model ${model.name} needs ${mebibytes(missingBytes)} more in ${directory}, but only ${mebibytes(bavail * bsize)} are free: make room, or set XDG_CACHE_HOME to a bigger disk.`,
+    `The base model ${name} needs ${mebibytes(missingBytes)} more in ${directory}, but only ${mebibytes(bavail * bsize)} are free: make room, or set XDG_CACHE_HOME to a bigger disk.`,
   );
 }
 

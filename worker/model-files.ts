@@ -31,7 +31,9 @@ const LATENT_CHANNELS = 4;
 /** Parts that only other kinds of model have. */
 const FOREIGN_PARTS = ['text_encoder_2', 'text_encoder_3', 'tokenizer_2', 'transformer', 'prior'];
 
-const WANTED = 'Brushwork trains Stable Diffusion 1.x in diffusers layout, such as stable-diffusion-v1-5.';
+/** Ends the refusal of a model. */
+export const WANTED =
+  'Brushwork trains Stable Diffusion 1.x, in diffusers layout or as one .safetensors file, such as stable-diffusion-v1-5.';
 
 /** What says which kind of model a directory holds. */
 export const INDEX_FILE = 'model_index.json';
@@ -73,9 +75,10 @@ export function selectModelFiles(paths: readonly string[], name: string): ModelF
 function incomplete(name: string, missing: string[], present: ReadonlySet<string>): ModelLoadFailedError {
   const single = [...present].find((file) => !file.includes('/') && /\.(safetensors|ckpt)$/.test(file));
   if (single !== undefined && !present.has(INDEX_FILE)) {
-    return new ModelLoadFailedError(
-      `The base model ${name} is a single file (${single}), which is not read yet: convert it to diffusers layout. ${WANTED}`,
-    );
+    const remedy = single.endsWith('.ckpt')
+      ? 'which may run code when it is loaded and is not read: take a .safetensors version'
+      : 'not in diffusers layout: name the file itself';
+    return new ModelLoadFailedError(`The base model ${name} is a single file (${single}), ${remedy}. ${WANTED}`);
   }
   const hasOtherWeights = [...present].some((file) => file.endsWith('.bin') && !file.startsWith('safety_checker/'));
   const hint = hasOtherWeights ? ' It has .bin weights, which are not read: take a version with safetensors.' : '';

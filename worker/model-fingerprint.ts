@@ -31,24 +31,50 @@ export async function fingerprintModel(
   cacheDirectory: string,
   signal: AbortSignal,
 ): Promise<string> {
-  const root = path.resolve(directory);
-  const cacheFile = path.join(cacheDirectory, 'model-hashes', `${sha256Of(root)}.json`);
-  const known = await readCache(cacheFile);
-  const hashes: HashCache = {};
   const total = createHash('sha256');
-  // Byte order, so that no locale can change the result.
-  for (const name of [...files].sort()) {
-    signal.throwIfAborted();
-    const file = path.join(root, name);
-    const hashed = await hashUnlessKnown(file, known[file]);
-    hashes[file] = hashed;
-    total.update(`${name}\0${hashed.sha256}\n`);
+  for (const [name, sha256] of await hashesOf(directory, files, cacheDirectory, signal)) {
+    total.update(`${name}\0${sha256}\n`);
   }
-  if (JSON.stringify(hashes) !== JSON.stringify(known)) await writeAtomically(cacheFile, JSON.stringify(hashes));
   return total.digest('hex');
 }
 
-async function hashUnlessKnown(file: string, known: HashedFile | undefined): Promise<HashedFile> {
+/**
+ * The hash of one file's content, from the cache where the file did not change since.
+ *
+ * @param file - path
+ * @param cacheDirectory - where hashes are kept between calls
+ * @param signal - ends the reading
+ * @returns SHA-256, lower-case hex
+ */
+export async function hashModelFile(file: string, cacheDirectory: string, signal: AbortSignal): Promise<string> {
+  const [[, sha256] = ['', '']] = await hashesOf(file, [''], cacheDirectory, signal);
+  return sha256;
+}
+
+/** Hashes by name, in the names' byte order so that no locale can change it. */
+async function hashesOf(
+  root: string,
+  names: readonly string[],
+  cacheDirectory: string,
+  signal: AbortSignal,
+): Promise<[name: string, sha256: string][]> {
+  const absolute = path.resolve(root);
+  const cacheFile = path.join(cacheDirectory, 'model-hashes', `${sha256Of(absolute)}.json`);
+  const known = await readCache(cacheFile);
+  const hashes: HashCache = {};
+  const found: [string, string][] = [];
+  for (const name of [...names].sort()) {
+    signal.throwIfAborted();
+    const file = path.join(absolute, name);
+    const hashed = await hashUnlessKnown(file, known[file], signal);
+    hashes[file] = hashed;
+    found.push([name, hashed.sha256]);
+  }
+  if (JSON.stringify(hashes) !== JSON.stringify(known)) await writeAtomically(cacheFile, JSON.stringify(hashes));
+  return found;
+}
+
+async function hashUnlessKnown(file: string, known: HashedFile | undefined, signal: AbortSignal): Promise<HashedFile> {
   const { size, mtimeNs, ctimeNs } = await stat(file, { bigint: true });
   // All models of one kind are equally long, and a copy may keep its time: the time of change can't be set.
   const state = { sizeBytes: Number(size), modifiedNs: String(mtimeNs), changedNs: String(ctimeNs) };
@@ -59,7 +85,7 @@ async function hashUnlessKnown(file: string, known: HashedFile | undefined): Pro
   ) {
     return known;
   }
-  const { sha256 } = await hashFile(file);
+  const { sha256 } = await hashFile(file, signal);
   return { ...state, sha256 };
 }
 

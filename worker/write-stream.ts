@@ -73,12 +73,18 @@ export async function writeBody(
   return { sizeBytes, sha256: hash.digest('hex') };
 }
 
-/** Size and hashes of a file: SHA-256 for our manifests, MD5 for the store to check what it received. */
-export async function hashFile(file: string): Promise<TransferResult & { md5Base64: string }> {
+/**
+ * Size and hashes of a file: SHA-256 for our manifests, MD5 for the store to check what it received.
+ *
+ * @param file - path
+ * @param signal - ends the reading
+ */
+export async function hashFile(file: string, signal?: AbortSignal): Promise<TransferResult & { md5Base64: string }> {
   const sha256 = createHash('sha256');
   const md5 = createHash('md5');
   let sizeBytes = 0;
   for await (const chunk of createReadStream(file) as AsyncIterable<Buffer>) {
+    signal?.throwIfAborted();
     sha256.update(chunk);
     md5.update(chunk);
     sizeBytes += chunk.byteLength;

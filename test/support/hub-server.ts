@@ -83,9 +83,9 @@ export class HubServer {
       response.end(this.listing ?? JSON.stringify({ id: this.id, sha: COMMIT, siblings: this.#siblings() }));
       return;
     }
-    const name = path.split(`/artist/model/resolve/${COMMIT}/`)[1];
-    const bytes = name === undefined ? undefined : this.files[name];
-    if (name === undefined || bytes === undefined) {
+    const name = decodeURIComponent(path.split(`/artist/model/resolve/${COMMIT}/`)[1] ?? '');
+    const bytes = this.files[name];
+    if (bytes === undefined) {
       response.writeHead(404).end();
     } else if (bytes.length >= LARGE_BYTES) {
       const location = `http://127.0.0.1:${portOf(this.#store)}/blobs/${encodeURIComponent(name)}`;

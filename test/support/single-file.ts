@@ -41,8 +41,8 @@ export function singleFileShape(ldm: string, shape: number[]): number[] {
   return ldm.includes('.attn_1.') && shape.length === 2 ? [...shape, 1, 1] : shape;
 }
 
-/** Writes a safetensors file, tensors in the order given. */
-export function writeSafetensors(file: string, tensors: Tensors, metadata?: Record<string, string>): void {
+/** A safetensors file, tensors in the order given. */
+export function safetensorsBytes(tensors: Tensors, metadata?: Record<string, string>): Buffer {
   const header: Record<string, object> = metadata === undefined ? {} : { __metadata__: metadata };
   let position = 0;
   for (const [name, { dtype, shape, bytes }] of Object.entries(tensors)) {
@@ -52,7 +52,12 @@ export function writeSafetensors(file: string, tensors: Tensors, metadata?: Reco
   const json = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(json.length));
-  writeFileSync(file, Buffer.concat([length, json, ...Object.values(tensors).map(({ bytes }) => bytes)]));
+  return Buffer.concat([length, json, ...Object.values(tensors).map(({ bytes }) => bytes)]);
+}
+
+/** Writes {@link safetensorsBytes} to a file. */
+export function writeSafetensors(file: string, tensors: Tensors, metadata?: Record<string, string>): void {
+  writeFileSync(file, safetensorsBytes(tensors, metadata));
 }
 
 /** Reads a safetensors file whole. */
@@ -109,4 +114,18 @@ export function toSingleFile(directory: string, model: GoldenModel): Tensors {
     }
   }
   return tensors;
+}
+
+/** A tiny single-file model `style.safetensors` with what must lie beside it, by path. */
+export function tinySingleFile(): Record<string, Buffer> {
+  const { tiny } = goldenModels();
+  const json = (content: object) => Buffer.from(JSON.stringify(content));
+  return {
+    'style.safetensors': safetensorsBytes(singleFileTensors(tiny)),
+    'text_encoder/config.json': json({ num_attention_heads: 4 }),
+    'tokenizer/merges.txt': Buffer.from('#version: 0.2\n'),
+    'tokenizer/vocab.json': json({ a: 0 }),
+    'unet/config.json': json({ attention_head_dim: 4, norm_num_groups: 8 }),
+    'vae/config.json': json({ norm_num_groups: 4 }),
+  };
 }

@@ -25,6 +25,7 @@ import { resolveBaseModel } from '../../../worker/base-model.ts';
 import type { ResolveBaseModelOptions } from '../../../worker/base-model.ts';
 import { HubServer } from '../../support/hub-server.ts';
 import { NEEDED_FILES, STABLE_DIFFUSION_INDEX, modelFiles, writeFiles } from '../../support/model-layout.ts';
+import { tinySingleFile } from '../../support/single-file.ts';
 import { MemoryStore } from '../activities/support/memory-store.ts';
 
 describe('resolveBaseModel', () => {
@@ -170,9 +171,24 @@ describe('resolveBaseModel', () => {
       await refuses(/\.bin weights, which are not read/);
     });
 
-    it('a folder with a single-file checkpoint', async () => {
-      writeFiles(path.join(directory, 'single'), { 'model.ckpt': Buffer.from('x') });
-      await refuses(/single file \(model\.ckpt\)/, path.join(directory, 'single'));
+    it('a folder with a single-file checkpoint, saying how to name it', async () => {
+      writeFiles(path.join(directory, 'pickle'), { 'model.ckpt': Buffer.from('x') });
+      await refuses(
+        /single file \(model\.ckpt\), which may run code .*: take a \.safetensors/,
+        path.join(directory, 'pickle'),
+      );
+      writeFiles(path.join(directory, 'single'), { 'model.safetensors': Buffer.from('x') });
+      await refuses(/single file \(model\.safetensors\), .*: name the file itself/, path.join(directory, 'single'));
+    });
+
+    it('pickles, wherever they lie, saying why and what to do', async () => {
+      writeFiles(directory, { 'model.ckpt': Buffer.from('x') });
+      for (const source of [path.join(directory, 'model.ckpt'), 's3://bucket/model.pt', 'artist/model/model.bin']) {
+        await refuses(
+          /is a PyTorch pickle: loading one may run any code .* convert it: safetensors\.torch\.save_file/,
+          source,
+        );
+      }
     });
 
     it('what is neither directory, nor id, nor bucket', async () => {
@@ -183,6 +199,79 @@ describe('resolveBaseModel', () => {
 
     it('a bucket where no store is configured', async () => {
       await refuses(/needs the settings of a store/, 's3://bucket/model');
+    });
+  });
+
+  describe('of a single file', () => {
+    let file: string;
+
+    beforeEach(() => {
+      writeFiles(path.join(directory, 'files'), tinySingleFile());
+      file = path.join(directory, 'files/style.safetensors');
+    });
+
+    it('converts it, and names it by its name', async () => {
+      const found = await resolve(file);
+      assert.equal(found.name, 'style');
+      assert.match(path.relative(directory, found.directory), /^cache\/models\/single-file--/);
+      assert.equal((await resolve(found.directory)).fingerprint, found.fingerprint);
+    });
+
+    it('gives a copy elsewhere the same fingerprint, and another file another', async () => {
+      const { fingerprint } = await resolve(file);
+      cpSync(path.dirname(file), path.join(directory, 'copies'), { recursive: true });
+      const copy = path.join(directory, 'copies/style.safetensors');
+      const cacheDirectory = path.join(directory, 'other-cache');
+      assert.equal((await resolve(copy, { cacheDirectory })).fingerprint, fingerprint);
+      const bytes = readFileSync(copy);
+      bytes.writeUInt8(1, bytes.length - 1);
+      writeFileSync(copy, bytes);
+      assert.notEqual((await resolve(copy)).fingerprint, fingerprint);
+    });
+
+    it('takes it from a bucket with what lies beside it, once', async () => {
+      const store = new MemoryStore();
+      const others = { 'other.safetensors': Buffer.of(1), 'unet/other.json': Buffer.of(1) };
+      for (const [name, bytes] of Object.entries({ ...tinySingleFile(), ...others }))
+        store.objects.set(`sd/${name}`, bytes);
+      const downloads: string[] = [];
+      const download = store.downloadFile.bind(store);
+      store.downloadFile = (location, ...rest) => {
+        downloads.push(location.key);
+        return download(location, ...rest);
+      };
+      const found = await resolve('s3://bucket/sd/style.safetensors', { store });
+      assert.deepEqual([found.name, found.fingerprint], ['style', (await resolve(file)).fingerprint]);
+      const needed = Object.keys(tinySingleFile()).map((name) => `sd/${name}`);
+      assert.deepEqual(downloads.sort(), needed.sort());
+      assert.equal((await resolve('gs://bucket/sd/style.safetensors', { store })).directory, found.directory);
+      assert.equal(downloads.length, needed.length);
+      store.objects.delete('sd/style.safetensors');
+      await assert.rejects(
+        resolve('s3://bucket/sd/style.safetensors', { store }),
+        /There is no s3:\/\/bucket\/sd\/style\.safetensors: check bucket and key/,
+      );
+    });
+
+    it('takes it from a hub with what lies beside it, once', async () => {
+      const files = Object.entries(tinySingleFile()).map(([name, bytes]) => [`old models/${name}`, bytes] as const);
+      const hub = await HubServer.start({ ...modelFiles(), ...Object.fromEntries(files) });
+      try {
+        const options = { hub: { endpoint: hub.endpoint, token: null } };
+        const found = await resolve('artist/model/old models/style.safetensors', options);
+        assert.deepEqual([found.name, found.fingerprint], ['artist/model', (await resolve(file)).fingerprint]);
+        const requestCount = hub.requests.length;
+        const again = await resolve('artist/model/old models/style.safetensors@main', options);
+        assert.equal(again.directory, found.directory);
+        assert.equal(hub.requests.length, requestCount);
+        await resolve('artist/model', options);
+        await assert.rejects(
+          resolve('artist/model/none.safetensors', options),
+          /has no none\.safetensors: check the name/,
+        );
+      } finally {
+        await hub.stop();
+      }
     });
   });
 

@@ -38,7 +38,12 @@ describe('tokenizer of CLIP', () => {
   // https://github.com/apple/ml-stable-diffusion/tree/e12202c1f6405b83918b58a5d097cd61e3e1f702/swift/StableDiffusionTests/Resources
   // holds copies of both; vocab.json without blanks, merges.txt with more words in its first line.
   it('equals the copies that another project publishes, byte by byte', () => {
-    const entries = [...vocabulary.toString('utf8').slice(1, -1).matchAll(/("(?:[^"\\]|\\.)*"): (\d+)(?:, |$)/g)];
+    const entries = [
+      ...vocabulary
+        .toString('utf8')
+        .slice(1, -1)
+        .matchAll(/("(?:[^"\\]|\\.)*"): (\d+)(?:, |$)/g),
+    ];
     const compact = `{${entries.map(([, token, id]) => `${token}:${id}`).join(',')}}`;
     assert.equal(gitBlob(Buffer.from(compact)), '182766ce89b439768edadda342519f33802f5364');
     const firstLine = '#version: 0.2 - Trained by `huggingface/tokenizers`';

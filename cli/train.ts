@@ -16,7 +16,7 @@ import type { Command } from './command.ts';
 import { downloadDisplay } from './progress.ts';
 import { INTERRUPTED, OutputDirectory, runTraining } from './training-run.ts';
 
-const HELP = `Usage: brushwork train --model <dir|hub id> --images <dir> --output <dir> [options]
+const HELP = `Usage: brushwork train --model <dir|file|hub id> --images <dir> --output <dir> [options]
 
 Trains a LoRA exactly as the service does, without Temporal, and writes to the output directory:
   lora_weights.safetensors  for diffusers         steps.jsonl  a line for each step
@@ -24,7 +24,8 @@ Trains a LoRA exactly as the service does, without Temporal, and writes to the o
   kohya.safetensors         for ComfyUI and the like
 
 Options:
-  --model      base model: a directory in diffusers layout, or a hub id (org/name or org/name@revision)
+  --model      base model: a directory in diffusers layout, a .safetensors file with a whole Stable Diffusion 1.x, or a hub id
+               (org/name, org/name@revision, org/name/file.safetensors)
   --images     directory of .jpg, .png and .webp files; <stem>.txt beside a picture holds its caption
   --output     directory to write, made when absent
   --config     JSON file with any of: ${Object.keys(TRAINING_CONFIG_KEYS).join(', ')}

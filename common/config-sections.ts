@@ -258,7 +258,7 @@ export function readPod({ root, env, roles }: Sources): PodConfig | null {
   if (!roles.has('pod')) return null;
   const baseModel = env.required(
     ['BASE_MODEL'],
-    'set it to Stable Diffusion 1.5: a directory in diffusers layout, a hub id, or s3://bucket/prefix',
+    'set it to Stable Diffusion 1.5: a directory in diffusers layout, a .safetensors file, a hub id, or s3://bucket/prefix',
   );
   return {
     baseModel,

@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util';
 
 /** How the demo is run. */
 export interface DemoOptions {
-  /** Directory or hub id of a base model, or null: a small random one is made. */
+  /** Directory, single file or hub id of a base model, or null: a small random one is made. */
   model: string | null;
   epochs: number;
   /** End when the style is trained, also on a terminal. */
@@ -19,7 +19,8 @@ export const DEMO_HELP = `Usage: npm run demo -- [options]
 Trains a style on this machine with everything real: Temporal, RabbitMQ, an S3 server, bridge, control worker and pod.
 
 Options:
-  --model <directory or hub id>  a real Stable Diffusion 1.5; default: a small random model of the same structure
+  --model <model>                a real Stable Diffusion 1.5: a directory, a .safetensors file or a hub id; default: a small
+                                 random model of the same structure
   --epochs <n>                   1 to 1000; default: ${SMALL_MODEL_EPOCHS}, with --model ${REAL_MODEL_EPOCHS}
   --exit                         end when the style is trained, also on a terminal
   --verbose                      tell how long each phase took

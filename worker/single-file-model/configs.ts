@@ -67,13 +67,9 @@ export const VAE_SETTINGS = {
 /** The text encoder's settings that do not follow from its weights. */
 export const TEXT_SETTINGS = {
   architectures: ['CLIPTextModel'],
-  attention_dropout: 0,
   bos_token_id: 0,
-  dropout: 0,
   eos_token_id: 2,
   hidden_act: 'quick_gelu',
-  initializer_factor: 1,
-  initializer_range: 0.02,
   layer_norm_eps: 1e-5,
   model_type: 'clip_text_model',
   pad_token_id: 1,

@@ -94,6 +94,9 @@ export type OptimizerName = 'adamw' | 'lion' | 'prodigy';
 /** What becomes of the learning rate after the warm-up. */
 export type LrScheduler = 'constant' | 'linear' | 'cosine';
 
+/** How pictures become squares: short side and centre, or each side by itself. */
+export type ResizeMode = 'crop' | 'stretch';
+
 /** The recipe's numbers for one training run (see `common/training-config-keys.ts` for keys, ranges and defaults). */
 export interface TrainingConfig {
   seed: number;

@@ -1,7 +1,8 @@
 import { rename, writeFile } from 'node:fs/promises';
 import sharp from 'sharp';
-import type { Sharp } from 'sharp';
-import { enlargeToSquare } from './enlarge.ts';
+import type { Metadata, Sharp } from 'sharp';
+import type { ResizeMode } from '../../common/types.ts';
+import { cropToSquare, stretchToSquare } from './resample.ts';
 
 /** What a picture may be before it is decoded at all. */
 export interface PictureLimits {
@@ -31,49 +32,132 @@ export class PictureFault extends Error {}
 
 /**
  * Decodes a picture as the trainer sees it: EXIF orientation applied, transparency on white, any colour space, depth and
- * ICC profile turned into 8-bit sRGB, the short side resized to `sidePx` (Lanczos3) and the centre square cut out.
- * Equal bytes give equal pixels.
+ * ICC profile turned into 8-bit sRGB, made a square of `sidePx` by Lanczos3. Equal bytes give equal pixels.
  *
  * @param bytes - content of a JPEG, PNG or WebP file (of an animation, the first frame)
  * @param sidePx - side of the square
  * @param limits - what to refuse
+ * @param resizeMode - 'crop' resizes the short side and cuts out the centre, 'stretch' resizes each side by itself
  * @throws PictureFault when it can't be decoded or breaks a limit
  */
-export async function decodePicture(bytes: Uint8Array, sidePx: number, limits: PictureLimits): Promise<DecodedPicture> {
-  if (bytes.length > limits.maxBytes) {
-    throw new PictureFault(`has ${megabytes(bytes.length)}, more than the ${megabytes(limits.maxBytes)} allowed`);
-  }
-  if (!hasKnownSignature(bytes)) throw new PictureFault('is not a JPEG, PNG or WebP');
+export async function decodePicture(
+  bytes: Uint8Array,
+  sidePx: number,
+  limits: PictureLimits,
+  resizeMode: ResizeMode = 'crop',
+): Promise<DecodedPicture> {
+  const { image, metadata } = await openPicture(bytes, limits);
+  const upright = toSrgb(image, metadata);
+  const byLibvips = suitsLibvips(metadata, sidePx, resizeMode);
   try {
-    const image = sharp(bytes, { failOn: 'error', limitInputPixels: MAX_PIXEL_COUNT, pages: 1 });
-    const { width, height } = await image.metadata();
-    if (Math.min(width, height) < limits.minSidePx) {
-      throw new PictureFault(`is ${width}×${height} px: each side needs at least ${limits.minSidePx} px`);
-    }
-    const upright = image.autoOrient().flatten({ background: '#ffffff' }).toColourspace('srgb').raw({ depth: 'uchar' });
-    const isSmall = Math.min(width, height) < sidePx;
-    const sized = isSmall ? upright : shrinkToSquare(upright, sidePx);
+    const sized = byLibvips ? shrinkToSquare(upright, sidePx, resizeMode) : upright;
     const { data, info } = await sized.toBuffer({ resolveWithObject: true });
     const pixels = new Uint8Array(data.buffer, data.byteOffset, data.length);
     const decoded = { widthPx: info.width, heightPx: info.height, pixels };
-    if (!isSmall) return decoded;
-    return { widthPx: sidePx, heightPx: sidePx, pixels: enlargeToSquare(decoded, sidePx) };
+    if (byLibvips) return decoded;
+    const toSquare = resizeMode === 'crop' ? cropToSquare : stretchToSquare;
+    return { widthPx: sidePx, heightPx: sidePx, pixels: toSquare(decoded, sidePx) };
   } catch (error) {
-    if (error instanceof PictureFault) throw error;
-    throw new PictureFault(`can't be decoded (${reasonOf(error)})`, { cause: error });
+    throw undecodable(error);
   }
 }
 
+/**
+ * Decodes all of a picture, like {@link decodePicture}, but resizes it quickly: to look at, not to train on.
+ *
+ * @param bytes - content of a JPEG, PNG or WebP file
+ * @param sidePx - of the square that the whole picture is stretched to
+ * @throws PictureFault when it can't be decoded
+ */
+export async function decodeThumbnail(bytes: Uint8Array, sidePx: number): Promise<DecodedPicture> {
+  const { image, metadata } = await openPicture(bytes, LOCAL_PICTURE_LIMITS);
+  try {
+    const pixels = await shrinkToSquare(toSrgb(image, metadata), sidePx, 'stretch').toBuffer();
+    return { widthPx: sidePx, heightPx: sidePx, pixels };
+  } catch (error) {
+    throw undecodable(error);
+  }
+}
+
+/**
+ * Reads the head of a picture and checks its limits; its pixels may still turn out damaged.
+ *
+ * @param bytes - content of the file
+ * @param limits - what to refuse
+ * @returns what its head says, and a pipeline that begins with it
+ * @throws PictureFault when it is none or breaks a limit
+ */
+export async function openPicture(
+  bytes: Uint8Array,
+  limits: PictureLimits,
+): Promise<{ image: Sharp; metadata: Metadata }> {
+  const tooBig = sizeFault(bytes.length, limits);
+  if (tooBig !== null) throw new PictureFault(tooBig);
+  if (!hasKnownSignature(bytes)) throw new PictureFault('is not a JPEG, PNG or WebP');
+  const image = sharp(bytes, { failOn: 'error', limitInputPixels: MAX_PIXEL_COUNT, pages: 1 });
+  const metadata = await image.metadata().catch((error: unknown) => {
+    throw undecodable(error);
+  });
+  const tooSmall = sideFault(metadata.width, metadata.height, limits);
+  if (tooSmall !== null) throw new PictureFault(tooSmall);
+  return { image, metadata };
+}
+
+/**
+ * Whether a file is bigger than allowed.
+ *
+ * @param sizeBytes - of the file
+ * @param limits - what to refuse
+ * @returns what is wrong, or null
+ */
+export function sizeFault(sizeBytes: number, limits: PictureLimits): string | null {
+  if (sizeBytes <= limits.maxBytes) return null;
+  return `has ${megabytes(sizeBytes)}, more than the ${megabytes(limits.maxBytes)} allowed`;
+}
+
+/**
+ * Whether a picture has fewer pixels than allowed.
+ *
+ * @param widthPx - of the picture
+ * @param heightPx - of the picture
+ * @param limits - what to refuse
+ * @returns what is wrong, or null
+ */
+export function sideFault(widthPx: number, heightPx: number, limits: PictureLimits): string | null {
+  if (Math.min(widthPx, heightPx) >= limits.minSidePx) return null;
+  return `is ${widthPx}×${heightPx} px: each side needs at least ${limits.minSidePx} px`;
+}
+
+function toSrgb(image: Sharp, { depth, hasProfile, channels }: Metadata): Sharp {
+  // libvips would turn 16 bits with a profile into Display P3, and leave grey ones as they are.
+  if (hasProfile && depth === 'ushort') image.pipelineColourspace(channels < 3 ? 'b-w' : 'srgb');
+  return image.autoOrient().flatten({ background: '#ffffff' }).toColourspace('srgb').raw({ depth: 'uchar' });
+}
+
+/**
+ * Whether libvips resizes as Pillow does: it enlarges with cubic curves and moves the picture by up to half a pixel, and
+ * begins with plain averages where a side becomes a quarter or less.
+ */
+function suitsLibvips({ width, height }: Metadata, sidePx: number, resizeMode: ResizeMode): boolean {
+  const short = Math.min(width, height);
+  const ratios = resizeMode === 'crop' ? [short / sidePx] : [width / sidePx, height / sidePx];
+  return ratios.every((ratio) => ratio >= 1 && ratio < 4);
+}
+
 /** libvips' Lanczos3, without the decoder's own shortcuts: they differ from format to format. */
-function shrinkToSquare(image: Sharp, sidePx: number): Sharp {
+function shrinkToSquare(image: Sharp, sidePx: number, resizeMode: ResizeMode): Sharp {
   return image.resize({
     width: sidePx,
     height: sidePx,
-    fit: 'cover',
+    fit: resizeMode === 'crop' ? 'cover' : 'fill',
     position: 'centre',
     kernel: 'lanczos3',
     fastShrinkOnLoad: false,
   });
+}
+
+function undecodable(error: unknown): PictureFault {
+  return new PictureFault(`can't be decoded (${reasonOf(error)})`, { cause: error });
 }
 
 /** Looks at the first bytes so that no other decoder (SVG, TIFF, …) is ever reached by a customer's file. */
@@ -90,7 +174,13 @@ function reasonOf(error: unknown): string {
   return firstLine.replaceAll(/Input buffer |\b(VipsJpeg|vipspng|webp|pngload\w*): /gi, '').trim();
 }
 
-function megabytes(bytes: number): string {
+/**
+ * A size as people read it.
+ *
+ * @param bytes - e.g. 1572864
+ * @returns e.g. `1.5 MiB`
+ */
+export function megabytes(bytes: number): string {
   return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }
 

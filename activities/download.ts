@@ -57,7 +57,7 @@ export async function download(
     const { resumeFrom } = input;
     return {
       jobDirectory,
-      imageCount: pictures.length,
+      imageCount: pictures.length * config.repeats,
       captionCount: pictures.filter(({ hasOwnCaption }) => hasOwnCaption).length,
       checkpointFile:
         resumeFrom === null

@@ -3,7 +3,10 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CheckpointIncompatibleError } from '../common/errors.ts';
 import type { TrainerJob } from '../common/trainer.ts';
-import { captionFile, listPictures } from '../native/trainer/dataset.ts';
+import { TRAINING_CONFIG_KEYS } from '../common/training-config-keys.ts';
+import { trainingConfigJson } from '../common/training-config.ts';
+import { captionFile } from '../native/trainer/caption.ts';
+import { listPictures } from '../native/trainer/dataset.ts';
 
 /**
  * What a checkpoint was made from, beside what it says of itself (see `docs/training.md`): lies next to it, so that a
@@ -16,7 +19,12 @@ export interface RunRecord {
   pictures: Record<string, string>;
   /** SHA-256 of each picture's text file, or of the fallback caption, by the picture's name. */
   captions: Record<string, string>;
+  /** Keys of the configuration that decide what is made of both. Keys at their default are left out. */
+  preparation: Record<string, string>;
 }
+
+/** What the trainer's own check of a checkpoint can't see. */
+const PREPARATION_KEYS = ['resolution', 'resize_mode', 'trigger_word'];
 
 /**
  * Describes what a run is made from.
@@ -25,7 +33,12 @@ export interface RunRecord {
  * @param baseModelFingerprint - of its base model
  */
 export async function recordOf(job: TrainerJob, baseModelFingerprint: string): Promise<RunRecord> {
-  const record: RunRecord = { baseModel: baseModelFingerprint, pictures: {}, captions: {} };
+  const record: RunRecord = {
+    baseModel: baseModelFingerprint,
+    pictures: {},
+    captions: {},
+    preparation: preparationOf(job),
+  };
   for (const name of await listPictures(job.imageDirectory)) {
     const caption = await readOrNull(path.join(job.imageDirectory, captionFile(name)));
     // What can't be read is named by the trainer, together with what can't be decoded.
@@ -33,6 +46,12 @@ export async function recordOf(job: TrainerJob, baseModelFingerprint: string): P
     record.captions[name] = sha256Of(caption ?? job.fallbackCaption);
   }
   return record;
+}
+
+function preparationOf({ config }: TrainerJob): Record<string, string> {
+  const json = trainingConfigJson(config);
+  const decisive = PREPARATION_KEYS.filter((name) => json[name] !== TRAINING_CONFIG_KEYS[name]?.default);
+  return Object.fromEntries(decisive.map((name) => [name, String(json[name])]));
 }
 
 /**
@@ -55,9 +74,9 @@ export async function writeRecord(file: string, record: RunRecord): Promise<void
  * @throws CheckpointIncompatibleError naming everything that differs, or that the record can't be read
  */
 export async function checkRecord(file: string, current: RunRecord): Promise<void> {
-  let saved: RunRecord;
+  let saved: Omit<RunRecord, 'preparation'> & Partial<RunRecord>;
   try {
-    saved = JSON.parse(await readFile(file, 'utf8')) as RunRecord;
+    saved = JSON.parse(await readFile(file, 'utf8')) as typeof saved;
   } catch (error) {
     throw new CheckpointIncompatibleError(
       `${file}, which says what the checkpoint was made from, can't be read: start in another output directory.`,
@@ -68,6 +87,8 @@ export async function checkRecord(file: string, current: RunRecord): Promise<voi
     ...(saved.baseModel === current.baseModel ? [] : ['another base model']),
     ...differences('other pictures:', saved.pictures, current.pictures),
     ...differences('other captions:', saved.captions, current.captions),
+    // An older version did not record it.
+    ...(saved.preparation === undefined ? [] : differences('another', saved.preparation, current.preparation)),
   ];
   if (faults.length === 0) return;
   throw new CheckpointIncompatibleError(

@@ -133,7 +133,8 @@ async function stepMonitor(
   start: TrainerPosition,
   display: ProgressDisplay,
 ): Promise<(report: StepReport) => void> {
-  const stepsPerEpoch = Math.ceil((await listPictures(imageDirectory)).length / config.batchSize);
+  const imageCount = (await listPictures(imageDirectory)).length * config.repeats;
+  const stepsPerEpoch = Math.ceil(imageCount / config.batchSize);
   const startMs = performance.now();
   return ({ step, loss }) => {
     const stepsRun = step + 1;

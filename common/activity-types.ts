@@ -43,8 +43,11 @@ export interface DownloadInput {
 export interface DownloadResult {
   /** Directory on the pod that holds pictures, captions and the checkpoint file. */
   jobDirectory: string;
+  /** Pictures of one epoch: each counts as often as `repeats` says. */
   imageCount: number;
   captionCount: number;
+  /** What the data report finds doubtful; absent in jobs that began under a version without it. */
+  doubts?: string[];
   /** Pod-local checkpoint file to restore, or null. */
   checkpointFile: string | null;
   /** SHA-256 over configuration, data and base model: equal fingerprints mean interchangeable checkpoints. */

@@ -1,4 +1,4 @@
-import type { LrScheduler, MixedPrecision, OptimizerName, TrainingConfig } from './types.ts';
+import type { LrScheduler, MixedPrecision, OptimizerName, ResizeMode, TrainingConfig } from './types.ts';
 
 /** One knob of the recipe: how it is written in JSON and YAML, what it may be, and what it does. */
 export interface TrainingConfigKey {
@@ -6,8 +6,8 @@ export interface TrainingConfigKey {
   field: keyof TrainingConfig;
   /** Value when nobody sets it; null: off, or decided at run time, as `meaning` says. */
   default: number | string | boolean | null;
-  kind: 'integer' | 'number' | 'choice' | 'switch';
-  /** Smallest and largest allowed number, both included. */
+  kind: 'integer' | 'number' | 'choice' | 'switch' | 'text';
+  /** Smallest and largest allowed number, or number of characters of a text, both included. */
   min: number;
   max: number;
   /** What a choice may be. */
@@ -45,6 +45,10 @@ const toggle = (field: Field, value: boolean): Shape => {
   return { ...BLANK, field, default: value, kind: 'switch' };
 };
 
+const text = (field: Field, value: string | null, min: number, max: number): Shape => {
+  return { ...BLANK, field, default: value, kind: 'text', min, max };
+};
+
 const orNull = (shape: Shape): Shape => ({ ...shape, nullable: true });
 
 const later = (shape: Shape): Shape => ({ ...shape, inFingerprint: 'unless-default' });
@@ -52,6 +56,8 @@ const later = (shape: Shape): Shape => ({ ...shape, inFingerprint: 'unless-defau
 const MIXED_PRECISIONS: readonly MixedPrecision[] = ['no', 'fp16', 'bf16'];
 const OPTIMIZERS: readonly OptimizerName[] = ['adamw', 'lion', 'prodigy'];
 const LR_SCHEDULERS: readonly LrScheduler[] = ['constant', 'linear', 'cosine'];
+
+const RESIZE_MODES: readonly ResizeMode[] = ['crop', 'stretch'];
 
 /** Every key of a training configuration file, in the order in which they are documented. */
 export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> = {
@@ -135,6 +141,18 @@ export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> =
   resolution: {
     ...integer('resolutionPx', 512, 64, 1024),
     meaning: 'Side of the training pictures in pixels, a multiple of 8; SD 1.5 knows 512.',
+  },
+  resize_mode: {
+    ...later(choice('resizeMode', 'crop', RESIZE_MODES)),
+    meaning: 'How pictures become squares: "crop" keeps shapes, loses the ends; "stretch" keeps all, bends shapes.',
+  },
+  repeats: {
+    ...later(integer('repeats', 1, 1, 20)),
+    meaning: 'How often each picture comes in an epoch: more steps between two checkpoints where pictures are few.',
+  },
+  trigger_word: {
+    ...later(orNull(text('triggerWord', null, 1, 100))),
+    meaning: 'Put in front of captions that lack it, so that the style answers to it; null: none.',
   },
   gradient_checkpointing: {
     ...toggle('gradientCheckpointing', false),

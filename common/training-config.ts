@@ -25,6 +25,7 @@ function faultOf(name: string, key: TrainingConfigKey, value: unknown): string |
     if (typeof value === 'string' && key.choices.includes(value)) return null;
     return `${name} must be ${choices.slice(0, -1).join(', ')} or ${choices.at(-1)}, but is ${show}`;
   }
+  if (key.kind === 'text') return textFaultOf(name, key, value);
   if (key.kind === 'switch') return typeof value === 'boolean' ? null : `${name} must be true or false, but is ${show}`;
   const kind = key.kind === 'integer' ? 'a whole number' : 'a number';
   const range = `${kind} from ${key.min} to ${key.max}${key.nullable ? ', or null' : ''}`;
@@ -33,6 +34,13 @@ function faultOf(name: string, key: TrainingConfigKey, value: unknown): string |
   if (key.kind === 'integer' && !Number.isInteger(value)) return `${name} must be ${range}, but is ${show}`;
   if (key.field === 'resolutionPx' && value % 8 !== 0) return `${name} must be a multiple of 8, but is ${show}`;
   return null;
+}
+
+function textFaultOf(name: string, { min, max, nullable }: TrainingConfigKey, value: unknown): string | null {
+  const isText = typeof value === 'string' && value === value.trim() && !/\p{Cc}/u.test(value);
+  if (isText && value.length >= min && value.length <= max) return null;
+  const rule = `a text of ${min} to ${max} characters in one line, with no space at its ends${nullable ? ', or null' : ''}`;
+  return `${name} must be ${rule}, but is ${JSON.stringify(value) ?? 'undefined'}`;
 }
 
 /**
@@ -82,7 +90,7 @@ export function parseTrainingConfig(json: unknown, where = 'The training configu
  * Epochs when nobody asks for a number: as many as make about 4000 steps of one picture (what the recipe's learning
  * rate was tried with), rounded to tens so that the last chunk is a full one, and 100–500 as the contract says.
  *
- * @param imageCount - pictures in the data set, at least 1
+ * @param imageCount - pictures of an epoch, repeats included, at least 1
  */
 export function defaultEpochs(imageCount: number): number {
   return Math.min(500, Math.max(100, Math.round(4000 / imageCount / 10) * 10));
@@ -118,7 +126,7 @@ export function trainingConfigFor(
   const table = tableDefaults();
   return {
     ...table,
-    epochs: defaultEpochs(context.imageCount),
+    epochs: defaultEpochs(context.imageCount * (given.repeats ?? table.repeats)),
     mixedPrecision: context.mixedPrecisionDefault,
     learningRate: DEFAULT_LEARNING_RATES[given.optimizer ?? table.optimizer],
     ...given,

@@ -126,6 +126,11 @@ export interface TrainingConfig {
   mixedPrecision: MixedPrecision;
   /** Training pictures are resized to this many pixels on each side. */
   resolutionPx: number;
+  resizeMode: ResizeMode;
+  /** How often each picture comes in an epoch. */
+  repeats: number;
+  /** Put in front of captions that lack it, or null for none. */
+  triggerWord: string | null;
   /** Less memory for more computation; changes no result. */
   gradientCheckpointing: boolean;
 }

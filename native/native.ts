@@ -39,8 +39,8 @@ export interface NativeImage {
   tokenIds: Int32Array;
 }
 
-/** The recipe's numbers for one job, as in every other place. Pictures come in their final size. */
-export type NativeTrainingConfig = Omit<TrainingConfig, 'resolutionPx'>;
+/** The recipe's numbers for one job, as in every other place. Pictures come in their final size, as often as they count. */
+export type NativeTrainingConfig = Omit<TrainingConfig, 'resolutionPx' | 'resizeMode' | 'repeats' | 'triggerWord'>;
 
 /** One training run: its numbers and its pictures. */
 export interface NativeJob {

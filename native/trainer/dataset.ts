@@ -1,6 +1,8 @@
 import { readFile, readdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { ImageInvalidError, TooFewImagesError } from '../../common/errors.ts';
+import type { ResizeMode } from '../../common/types.ts';
+import { captionFile, readCaption, withTriggerWord } from './caption.ts';
 import {
   type DecodedPicture,
   LOCAL_PICTURE_LIMITS,
@@ -15,9 +17,6 @@ const PICTURE_EXTENSIONS = new Set(['.jpg', '.jpeg', '.png', '.webp']);
 export function hasPictureExtension(name: string): boolean {
   return PICTURE_EXTENSIONS.has(extname(name).toLowerCase());
 }
-
-/** A caption longer than this is no caption: the text encoder reads 75 tokens. */
-const MAX_CAPTION_BYTES = 64 * 1024;
 
 /** Pictures decoded at the same time: libuv has four threads. */
 const DECODE_CONCURRENCY = 4;
@@ -37,6 +36,10 @@ export interface DatasetOptions {
   fallbackCaption: string;
   /** Side of the square training pictures. */
   resolutionPx: number;
+  /** How pictures become squares; default: 'crop'. */
+  resizeMode?: ResizeMode;
+  /** Put in front of captions that lack it; default: none. */
+  triggerWord?: string | null;
   /** What to refuse; default: {@link LOCAL_PICTURE_LIMITS}. */
   limits?: PictureLimits;
 }
@@ -55,20 +58,18 @@ export async function listPictures(directory: string): Promise<string[]> {
   } catch (error) {
     throw new ImageInvalidError(`The image directory ${directory} can't be read: does it exist?`, { cause: error });
   }
-  // Byte order of UTF-8 is code point order; JavaScript's own order is not beyond the basic plane.
-  return names
-    .filter((name) => !name.startsWith('.') && hasPictureExtension(name))
-    .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  return names.filter((name) => !name.startsWith('.') && hasPictureExtension(name)).sort(byCodePoint);
 }
 
 /**
- * Name of the text file that holds a picture's caption.
+ * The recipe's order of pictures, for `sort`.
  *
- * @param pictureName - e.g. `hill.jpg`
- * @returns e.g. `hill.txt`
+ * @param a - a picture's name
+ * @param b - another's
  */
-export function captionFile(pictureName: string): string {
-  return `${pictureName.slice(0, -extname(pictureName).length)}.txt`;
+export function byCodePoint(a: string, b: string): number {
+  // Byte order of UTF-8 is code point order; JavaScript's own order is not beyond the basic plane.
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
 /**
@@ -99,6 +100,21 @@ export async function readDataset(directory: string, options: DatasetOptions): P
 }
 
 /**
+ * The pictures of an epoch: each comes `count` times in a row, and the copies have names that sort so.
+ *
+ * @param pictures - sorted by name
+ * @param count - at least 1
+ */
+export function repeated(pictures: readonly TrainingPicture[], count: number): TrainingPicture[] {
+  // No file name has U+0001; it sorts before whatever may follow the same beginning in another name.
+  const copyName = (name: string, copy: number) =>
+    copy === 0 ? name : `${name}\u0001${String(copy).padStart(4, '0')}`;
+  return pictures.flatMap((picture) =>
+    Array.from({ length: count }, (_, copy) => ({ ...picture, name: copyName(picture.name, copy) })),
+  );
+}
+
+/**
  * One sentence for a set of unusable pictures.
  *
  * @param faults - one `<name> <what is wrong>` for each
@@ -109,37 +125,14 @@ export function invalidMessage(faults: readonly string[], pictureCount: number):
 }
 
 async function readPicture(directory: string, name: string, options: DatasetOptions): Promise<TrainingPicture> {
+  const { resolutionPx, resizeMode, limits = LOCAL_PICTURE_LIMITS, fallbackCaption, triggerWord = null } = options;
   try {
-    const bytes = await readFile(join(directory, name));
-    const decoded = await decodePicture(bytes, options.resolutionPx, options.limits ?? LOCAL_PICTURE_LIMITS);
+    const decoded = await decodePicture(await readFile(join(directory, name)), resolutionPx, limits, resizeMode);
     const own = await readCaption(join(directory, captionFile(name)));
-    return { name, ...decoded, caption: own ?? options.fallbackCaption, hasOwnCaption: own !== null };
+    const caption = withTriggerWord(own ?? fallbackCaption, triggerWord);
+    return { name, ...decoded, caption, hasOwnCaption: own !== null };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new PictureFault(error instanceof PictureFault ? `${name} ${reason}` : `${name} can't be read (${reason})`);
-  }
-}
-
-async function readCaption(file: string): Promise<string | null> {
-  let bytes: Buffer;
-  try {
-    bytes = await readFile(file);
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
-    throw error;
-  }
-  if (bytes.length > MAX_CAPTION_BYTES) throw new PictureFault(`has a caption of more than ${MAX_CAPTION_BYTES} bytes`);
-  const caption = decodeText(bytes).trim();
-  return caption === '' ? null : caption;
-}
-
-/** UTF-8, or UTF-16 where a byte order mark says so (as Windows editors save); marks are not part of the caption. */
-function decodeText(bytes: Buffer): string {
-  const mark = bytes.subarray(0, 2).toString('hex');
-  const encoding = mark === 'fffe' ? 'utf-16le' : mark === 'feff' ? 'utf-16be' : 'utf-8';
-  try {
-    return new TextDecoder(encoding, { fatal: true }).decode(bytes);
-  } catch (error) {
-    throw new PictureFault('has a caption that is not UTF-8 text', { cause: error });
   }
 }

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { InternalError } from '../../common/errors.ts';
 import type { SampleRequest, StepReport, TrainerJob, TrainerPosition, TrainerRuntime } from '../../common/trainer.ts';
 import type { NativeAddon, NativeImage, NativeTrainer } from '../native.ts';
-import { readDataset } from './dataset.ts';
+import { readDataset, repeated } from './dataset.ts';
 import type { TrainerProcessArguments } from './messages.ts';
 import { writePng } from './picture.ts';
 import { type CaptionTokenizer, loadTokenizer } from './tokenizer.ts';
@@ -55,7 +55,9 @@ export class TrainerServer {
   async prepare(job: TrainerJob, checkpointFile: string | null): Promise<TrainerPosition> {
     this.#job = null;
     const { fallbackCaption, config } = job;
-    const pictures = await readDataset(job.imageDirectory, { fallbackCaption, resolutionPx: config.resolutionPx });
+    const { resolutionPx, resizeMode, triggerWord, repeats } = config;
+    const options = { fallbackCaption, resolutionPx, resizeMode, triggerWord };
+    const pictures = repeated(await readDataset(job.imageDirectory, options), repeats);
     const { tokenizer } = await this.#loadBase(job);
     const images = pictures.map((picture): NativeImage => {
       const { name, widthPx, heightPx, pixels } = picture;

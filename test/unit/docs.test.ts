@@ -67,6 +67,7 @@ function keyRow(name: string, key: TrainingConfigKey): string[] {
     number: numbers,
     choice: key.choices.map((choice) => `\`${code(choice)}\``).join(', '),
     switch: '`true`, `false`',
+    text: `${key.min} to ${key.max} characters`,
   };
   return [`\`${name}\``, value, ranges[key.kind] + (key.nullable ? ', or `null`' : ''), key.meaning];
 }

@@ -22,6 +22,9 @@ const LATER: Partial<TrainingConfig> = {
   emaDecay: 0.99,
   flip: true,
   captionDropout: 0.1,
+  resizeMode: 'stretch',
+  repeats: 2,
+  triggerWord: 'inkwash',
 };
 
 describe('runFingerprint', () => {

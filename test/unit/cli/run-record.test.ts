@@ -3,7 +3,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { checkRecord, recordOf, writeRecord } from '../../../cli/run-record.ts';
+import type { RunRecord } from '../../../cli/run-record.ts';
 import { CheckpointIncompatibleError } from '../../../common/errors.ts';
+import { trainingConfig } from '../../support/training-config.ts';
 import { jobOf } from './support/job.ts';
 
 describe('run record', () => {
@@ -54,6 +56,19 @@ describe('run record', () => {
     write('a.txt', 'caption');
     write('b.txt', 'its own');
     assert.match(await refusal(await current()), /from other captions: b\.png\./);
+  });
+
+  it('notices a configuration that makes something else of the same pictures and captions', async () => {
+    const config = trainingConfig({ resolutionPx: 128, resizeMode: 'stretch', triggerWord: 'inkwash' });
+    const changed = await recordOf(jobOf({ imageDirectory: directory, config }), 'f00');
+    assert.match(await refusal(changed), /made from another resize_mode, resolution, trigger_word\. Undo the change/);
+  });
+
+  it('accepts the record of a version that did not know about that', async () => {
+    const older: Partial<RunRecord> = await current();
+    delete older.preparation;
+    write('checkpoint.json', JSON.stringify(older));
+    assert.equal(await refusal(await current()), 'accepted');
   });
 
   it('refuses without a record, or with half of one', async () => {

@@ -80,6 +80,9 @@ describe('loadConfig', () => {
       flip: false,
       captionDropout: 0,
       resolutionPx: 512,
+      resizeMode: 'crop',
+      repeats: 1,
+      triggerWord: null,
       gradientCheckpointing: false,
     });
     assert.equal(config.trainer.device, 'auto');

@@ -35,6 +35,9 @@ describe('parseTrainingConfig', () => {
       caption_dropout: 0.1,
       mixed_precision: 'bf16',
       resolution: 256,
+      resize_mode: 'stretch',
+      repeats: 3,
+      trigger_word: 'ink wash',
       gradient_checkpointing: true,
     };
     assert.deepEqual(Object.keys(json), Object.keys(TRAINING_CONFIG_KEYS));
@@ -63,6 +66,9 @@ describe('parseTrainingConfig', () => {
       captionDropout: 0.1,
       mixedPrecision: 'bf16',
       resolutionPx: 256,
+      resizeMode: 'stretch',
+      repeats: 3,
+      triggerWord: 'ink wash',
       gradientCheckpointing: true,
     });
     assert.deepEqual(trainingConfigJson(config), json);
@@ -173,6 +179,9 @@ describe('trainingConfigFor', () => {
       captionDropout: 0,
       mixedPrecision: 'no',
       resolutionPx: 512,
+      resizeMode: 'crop',
+      repeats: 1,
+      triggerWord: null,
       gradientCheckpointing: false,
     });
   });

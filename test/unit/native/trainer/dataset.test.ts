@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { ImageInvalidError, TooFewImagesError } from '../../../../common/errors.ts';
-import { listPictures, readDataset } from '../../../../native/trainer/dataset.ts';
+import { listPictures, readDataset, repeated } from '../../../../native/trainer/dataset.ts';
 
 const OPTIONS = { fallbackCaption: 'the fallback', resolutionPx: 64 };
 
@@ -70,6 +70,36 @@ describe('readDataset', () => {
     assert.deepEqual(await captionOf('\u{feff}'), ['the fallback', false]);
   });
 
+  it('puts the trigger word in front of captions that lack it, be they fallbacks or not', async () => {
+    for (const name of ['a.png', 'b.png', 'c.png']) await put(name);
+    await put('a.txt', 'a red house');
+    await put('b.txt', 'an Inkwash of a house');
+    const pictures = await readDataset(directory, { ...OPTIONS, triggerWord: 'inkwash' });
+    assert.deepEqual(
+      pictures.map(({ caption }) => caption),
+      ['inkwash, a red house', 'an Inkwash of a house', 'inkwash, the fallback'],
+    );
+  });
+
+  it('cuts out the middle, or stretches the whole', async () => {
+    const background = { r: 255, g: 255, b: 255 };
+    const black = { create: { width: 100, height: 50, channels: 3 as const, background: '#000000' } };
+    const picture = sharp({ create: { width: 100, height: 300, channels: 3, background } });
+    await put(
+      'a.png',
+      await picture
+        .composite([{ input: black, top: 0, left: 0 }])
+        .png()
+        .toBuffer(),
+    );
+    const topOf = async (resizeMode?: 'crop' | 'stretch') => {
+      const [found] = await readDataset(directory, { ...OPTIONS, ...(resizeMode && { resizeMode }) });
+      assert.deepEqual([found?.widthPx, found?.heightPx], [64, 64]);
+      return found?.pixels[0];
+    };
+    assert.deepEqual([await topOf(), await topOf('crop'), await topOf('stretch')], [255, 255, 0]);
+  });
+
   it('names every unusable picture and caption in one sentence', async () => {
     for (const name of ['a.png', 'b.png', 'c.png', 'd.png', 'e.png']) await put(name);
     await put('b.png', 'no picture');
@@ -96,5 +126,31 @@ describe('readDataset', () => {
     await put('a.txt', 'a caption');
     await assert.rejects(readDataset(directory, OPTIONS), TooFewImagesError);
     await assert.rejects(readDataset(join(directory, 'none'), OPTIONS), /none can't be read: does it exist/);
+  });
+});
+
+describe('repeated', () => {
+  const picture = (name: string) => {
+    return { name, caption: name, hasOwnCaption: false, widthPx: 1, heightPx: 1, pixels: new Uint8Array(3) };
+  };
+
+  it('keeps the pictures and their names where each comes once', () => {
+    const pictures = ['a.png', 'b.png'].map(picture);
+    assert.deepEqual(repeated(pictures, 1), pictures);
+  });
+
+  it('gives copies names that sort right behind their picture, even where one name begins like another', () => {
+    const pictures = ['a.png', 'a.png!.png', 'a.png.png', 'b.png'].map(picture);
+    const copies = repeated(pictures, 12);
+    const sorted = copies.map(({ name }) => name).sort();
+    assert.deepEqual(
+      copies.map(({ name }) => name),
+      sorted,
+    );
+    assert.equal(new Set(sorted).size, 48);
+    assert.deepEqual(
+      copies.map(({ caption }) => caption),
+      pictures.flatMap(({ name }) => Array.from({ length: 12 }, () => name)),
+    );
   });
 });

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import type { ImageLocation } from '../common/object-store.ts';
-import { captionFile, hasPictureExtension } from '../native/trainer/dataset.ts';
+import { captionFile } from '../native/trainer/caption.ts';
+import { hasPictureExtension } from '../native/trainer/dataset.ts';
 
 const FALLBACK_EXTENSION = '.png';
 const MAX_NAME_BYTES = 180;

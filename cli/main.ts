@@ -3,6 +3,7 @@ import { ConfigError } from '../common/config.ts';
 import { BrushworkError } from '../common/errors.ts';
 import { UsageError } from './command.ts';
 import type { Command } from './command.ts';
+import { inspectCommand } from './inspect.ts';
 import { makeBaseModelCommand } from './make-base-model.ts';
 import { trainCommand } from './train.ts';
 import { workerCommand } from './worker.ts';
@@ -10,6 +11,7 @@ import { workerCommand } from './worker.ts';
 const COMMANDS: Readonly<Record<string, Command>> = {
   worker: workerCommand,
   train: trainCommand,
+  inspect: inspectCommand,
   'make-base-model': makeBaseModelCommand,
 };
 

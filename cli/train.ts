@@ -1,12 +1,10 @@
-import { readFileSync } from 'node:fs';
 import type { BaseModel } from '../activities/dependencies.ts';
 import { loadConfig } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
-import { InvalidRequestError } from '../common/errors.ts';
 import { createLogger } from '../common/logger.ts';
 import type { Trainer, TrainerJob } from '../common/trainer.ts';
 import { TRAINING_CONFIG_KEYS } from '../common/training-config-keys.ts';
-import { parseTrainingConfig, trainingConfigFor } from '../common/training-config.ts';
+import { trainingConfigFor } from '../common/training-config.ts';
 import type { PartialTrainingConfig } from '../common/training-config.ts';
 import { listPictures } from '../native/trainer/dataset.ts';
 import { TrainerProcess } from '../native/trainer/trainer-process.ts';
@@ -14,6 +12,7 @@ import { resolveBaseModel } from '../worker/base-model.ts';
 import { integerOption, parseOptions, requireOption } from './command.ts';
 import type { Command } from './command.ts';
 import { downloadDisplay } from './progress.ts';
+import { readRecipeFile } from './recipe-file.ts';
 import { INTERRUPTED, OutputDirectory, runTraining } from './training-run.ts';
 
 const HELP = `Usage: brushwork train --model <dir|file|hub id> --images <dir> --output <dir> [options]
@@ -54,7 +53,7 @@ export const trainCommand: Command = {
     const images = requireOption('--images', options.images);
     const output = requireOption('--output', options.output);
     const threads = options.threads === undefined ? null : integerOption('--threads', options.threads, 1, 1024);
-    const recipe = options.config === undefined ? {} : readRecipe(options.config);
+    const recipe = readRecipeFile(options.config);
     const service = loadConfig({ roles: [] });
     const target = new OutputDirectory(output, options.resume);
     const stop = new AbortController();
@@ -95,17 +94,6 @@ export const trainCommand: Command = {
     }
   },
 };
-
-function readRecipe(file: string): PartialTrainingConfig {
-  let json: unknown;
-  try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new InvalidRequestError(`${file} can't be read as JSON: ${reason}`, { cause: error });
-  }
-  return parseTrainingConfig(json, file);
-}
 
 async function describeJob(
   trainer: Trainer,

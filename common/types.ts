@@ -199,4 +199,6 @@ export interface TrainStatus {
   lastCheckpoint: CheckpointRef | null;
   podLosses: number;
   lastError: { code: string; message: string } | null;
+  /** What the data report finds doubtful, a line each. */
+  dataDoubts: string[];
 }

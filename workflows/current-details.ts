@@ -18,13 +18,19 @@ function row(name: string, value: string): string {
   return `| ${name} | ${value.replaceAll('|', '\\|').replaceAll('\n', ' ')} |`;
 }
 
+/** File names are others': nothing in them is Markdown. */
+function item(text: string): string {
+  return `- ${text.replaceAll(/[\\`*_{}[\]<>()#!|~&]/g, '\\$&').replaceAll('\n', ' ')}`;
+}
+
 /**
  * The job at a glance, as Markdown for the Web UI.
  *
  * @param status - where the job stands
  */
 export function currentDetails(status: TrainStatus): string {
-  const { phase, reason, epoch, totalEpochs, loss, host, gpu, lastCheckpoint, podLosses, lastError } = status;
+  const { phase, reason, epoch, totalEpochs, loss, host, gpu, lastCheckpoint, podLosses, lastError, dataDoubts } =
+    status;
   const lines = [
     `### Style ${status.styleId}: ${DOING[phase]}`,
     ...(reason === null ? [] : ['', reason]),
@@ -40,6 +46,7 @@ export function currentDetails(status: TrainStatus): string {
     ...(lastError === null ? [] : [row('Last error', `${lastError.code}: ${lastError.message}`)]),
     row('Pods lost', String(podLosses)),
     row('Task', status.taskId),
+    ...(dataDoubts.length === 0 ? [] : ['', 'Doubtful about the pictures:', '', ...dataDoubts.map(item)]),
   ];
   return lines.join('\n');
 }

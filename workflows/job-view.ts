@@ -49,6 +49,7 @@ export class JobView {
       lastCheckpoint: null,
       podLosses: 0,
       lastError: null,
+      dataDoubts: [],
     };
     setHandler(statusQuery, () => this.#status);
     setHandler(checkpointsQuery, () => this.#checkpoints);
@@ -91,9 +92,10 @@ export class JobView {
     this.#show();
   }
 
-  /** Shows how many epochs the job will have. */
-  willTrain(totalEpochs: number): void {
+  /** Shows how many epochs the job will have, and what is doubtful about its data. */
+  willTrain(totalEpochs: number, dataDoubts: readonly string[]): void {
     this.#status.totalEpochs = totalEpochs;
+    this.#status.dataDoubts = [...dataDoubts];
     this.#show();
   }
 

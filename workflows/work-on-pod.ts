@@ -86,7 +86,7 @@ export class PodWork {
     view.enter('preparing', `Downloading ${input.images.length} pictures to ${this.#pod.host}.`);
     const { resumeFrom, data } = await this.#prepare();
     const { config } = data;
-    view.willTrain(config.epochs);
+    view.willTrain(config.epochs, data.doubts ?? []);
     this.#leaveIfPaused();
 
     let position: Position = {

@@ -174,13 +174,7 @@ function reasonOf(error: unknown): string {
   return firstLine.replaceAll(/Input buffer |\b(VipsJpeg|vipspng|webp|pngload\w*): /gi, '').trim();
 }
 
-/**
- * A size as people read it.
- *
- * @param bytes - e.g. 1572864
- * @returns e.g. `1.5 MiB`
- */
-export function megabytes(bytes: number): string {
+function megabytes(bytes: number): string {
   return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 }
 

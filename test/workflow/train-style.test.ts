@@ -45,6 +45,7 @@ describe('trainStyle', function () {
     const status = await statusOf(handle);
     assert.equal(status.phase, 'training');
     assert.deepEqual([status.epoch, status.totalEpochs, status.host, status.gpu], [20, 30, 'a', 'cpu']);
+    assert.deepEqual(status.dataDoubts, ['3.png is of nearly one colour']);
     assert.equal((await handle.query<number[]>('lossCurve')).length, 20);
     const checkpoints = await handle.query<{ epoch: number }[]>('checkpoints');
     assert.deepEqual(
@@ -52,7 +53,13 @@ describe('trainStyle', function () {
       [20, 10],
     );
     const metadata = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
-    for (const text of ['Style 42: Training', 'Epoch | 20 of 30', 'a (cpu)', 'Last checkpoint | epoch 20']) {
+    for (const text of [
+      'Style 42: Training',
+      'Epoch | 20 of 30',
+      'a (cpu)',
+      'Last checkpoint | epoch 20',
+      'nearly one colour',
+    ]) {
       assert.ok(metadata.currentDetails.includes(text), `${text} in ${metadata.currentDetails}`);
     }
     const { searchAttributes } = await handle.describe();

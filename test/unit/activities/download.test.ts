@@ -7,7 +7,7 @@ import { checkpointFile } from '../../../activities/job-files.ts';
 import type { CheckpointResult, DownloadInput, DownloadResult } from '../../../common/activity-types.ts';
 import type { CheckpointRef } from '../../../common/types.ts';
 import { heartbeatsOf } from './support/heartbeats.ts';
-import { TestPod, picture } from './support/pod.ts';
+import { TestPod, noise, picture } from './support/pod.ts';
 
 const JOB = { styleId: 7, taskId: 'task' };
 const COUNT = 10;
@@ -51,6 +51,11 @@ describe('download', () => {
     assert.deepEqual(beats.at(-1), { pictures: 10, total: 10 });
   });
 
+  it('counts each picture as often as an epoch repeats it', async () => {
+    Object.assign(pod.deps.recipe, { repeats: 3 });
+    assert.equal((await run()).imageCount, 30);
+  });
+
   it('takes the tags as caption where there is none', async () => {
     await run({ tags: ['ink', 'loose lines'] });
     assert.equal(onDisk('0.txt'), 'ink, loose lines');
@@ -74,7 +79,49 @@ describe('download', () => {
     assert.ok(!readdirSync(`${pod.jobDirectory}/images`).includes('stale.png'));
   });
 
+  describe('data report', () => {
+    it('doubts nothing about good pictures', async () => {
+      pod.deps.recipe.resolutionPx = 256;
+      for (let i = 0; i < COUNT; i++) pod.store.objects.set(`in/${i}.png`, await noise(i));
+      assert.deepEqual((await run()).doubts, []);
+    });
+
+    it('tells what is doubtful, about each picture and about all, by names only', async () => {
+      for (let i = 0; i < COUNT; i++) pod.store.objects.set(`in/${i}.png`, await noise(i, 600, 600));
+      pod.store.objects.set('in/1.png', await noise(0, 600, 600));
+      pod.store.objects.set('in/2.png', await noise(2, 300, 600));
+      pod.store.objects.set('in/3.png', await picture(3, 600));
+      pod.store.objects.set('in/4.txt', Buffer.from('word '.repeat(80)));
+      assert.deepEqual((await run()).doubts, [
+        '1.png is the same file as 0.png: remove one of them',
+        '2.png is enlarged 1.7 times and will look soft: use a bigger original',
+        '2.png loses 50 % to the crop: cut it by hand, or use "stretch"',
+        '3.png is of nearly one colour',
+        '4.png has a caption of at least 80 tokens, of which the text encoder reads 75',
+        '9 of 10 pictures have no caption of their own, unlike the others',
+      ]);
+    });
+
+    it('keeps what goes into the history short', async () => {
+      const doubts = (await run({ tags: ['word '.repeat(90)] })).doubts ?? [];
+      // Small, of one colour and with a long caption: 30 doubts.
+      assert.equal(doubts.length, 21);
+      assert.equal(doubts.at(-1), "and 10 more, see the pod's log");
+    });
+  });
+
   describe('names every unusable picture at once', () => {
+    it('those with a caption that is no text, before any trainer is asked', async () => {
+      pod.store.objects.set('in/3.txt', Buffer.from([0x66, 0xfc, 0x72]));
+      pod.store.objects.set('in/5.png', Buffer.from('not a picture'));
+      pod.store.objects.set('in/5.txt', Buffer.from([0x66, 0xfc, 0x72]));
+      await assert.rejects(run(), {
+        type: 'IMAGE_INVALID',
+        message:
+          /3\.png has a caption that is not UTF-8 text; .*5\.png is not a JPEG, PNG or WebP, and has a caption that is not/,
+      });
+    });
+
     it('missing and broken ones', async () => {
       pod.store.objects.delete('in/2.png');
       pod.store.objects.set('in/5.png', Buffer.from('not a picture'));
@@ -118,6 +165,9 @@ describe('download', () => {
       ['a picture', async () => void pod.store.objects.set('in/3.png', await picture(99))],
       ['a caption', () => Promise.resolve(void pod.store.objects.set('in/3.txt', Buffer.from('another')))],
       ['the recipe', () => Promise.resolve(void Object.assign(pod.deps.recipe, { rank: 8 }))],
+      ['the resize mode', () => Promise.resolve(void Object.assign(pod.deps.recipe, { resizeMode: 'stretch' }))],
+      ['repeats', () => Promise.resolve(void Object.assign(pod.deps.recipe, { repeats: 2 }))],
+      ['a trigger word', () => Promise.resolve(void Object.assign(pod.deps.recipe, { triggerWord: 'inkwash' }))],
       [
         'the base model',
         () =>

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { pictureNames } from '../../../activities/picture-names.ts';
 import { parseImageUri } from '../../../common/image-uri.ts';
-import { captionFile } from '../../../native/trainer/dataset.ts';
 
 const rules = { endpoint: null, fileUriRoot: null };
 const namesOf = (...uris: string[]) => pictureNames(uris.map((uri) => parseImageUri(uri, rules)));
@@ -44,9 +43,5 @@ describe('pictureNames', () => {
 
   it('never leaves the directory and never hides a file', () => {
     assert.deepEqual(namesOf('https://cdn.example/%2e%2e%2fa.png', 's3://art/.hidden.png'), ['a.png', 'hidden.png']);
-  });
-
-  it('names the caption after the stem', () => {
-    assert.equal(captionFile('a.b.jpeg'), 'a.b.txt');
   });
 });

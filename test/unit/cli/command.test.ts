@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
 import { UsageError, integerOption, parseOptions, requireOption } from '../../../cli/command.ts';
+import { inspectCommand } from '../../../cli/inspect.ts';
 import { makeBaseModelCommand } from '../../../cli/make-base-model.ts';
 import { trainCommand } from '../../../cli/train.ts';
 import { workerCommand } from '../../../cli/worker.ts';
@@ -56,6 +57,7 @@ describe('the brushwork command', function () {
       [...'--model a --images b --output c --threads two'.split(' ')],
       /--threads/,
     ],
+    ['inspect without --images', inspectCommand, ['--json'], /--images is missing/],
     ['worker with an unknown role', workerCommand, ['--role', 'pod,boss'], /not "boss"/],
     [
       'make-base-model with an unknown preset',
@@ -78,6 +80,9 @@ describe('the brushwork command', function () {
       assert.ok(trainCommand.help.includes(`\n  ${option} `), option);
     }
     for (const key of Object.keys(TRAINING_CONFIG_KEYS)) assert.ok(trainCommand.help.includes(key), key);
+    for (const option of ['--images', '--config', '--caption', '--json']) {
+      assert.ok(inspectCommand.help.includes(`\n  ${option} `), option);
+    }
     for (const role of ROLES) assert.ok(workerCommand.help.includes(`\n             ${role} `), role);
     for (const option of ['--preset', '--output', '--seed']) {
       assert.ok(makeBaseModelCommand.help.includes(`\n  ${option} `), option);
@@ -87,7 +92,11 @@ describe('the brushwork command', function () {
   it('shows its help, and that of a command, on standard output', () => {
     const own = brushwork('--help');
     assert.equal(own.status, 0);
-    for (const [name, { summary }] of Object.entries({ train: trainCommand, worker: workerCommand })) {
+    for (const [name, { summary }] of Object.entries({
+      train: trainCommand,
+      inspect: inspectCommand,
+      worker: workerCommand,
+    })) {
       assert.ok(own.stdout.includes(name) && own.stdout.includes(summary), name);
     }
     const train = brushwork('train', '--model', 'a', '--help');

@@ -15,6 +15,7 @@ const status: TrainStatus = {
   lastCheckpoint: { manifestKey: 'k', epoch: 20, step: 240, fingerprint: 'f' },
   podLosses: 1,
   lastError: null,
+  dataDoubts: [],
 };
 
 describe('currentDetails', () => {
@@ -39,5 +40,14 @@ describe('currentDetails', () => {
     assert.ok(text.includes('Because.'));
     assert.ok(text.includes('| Pod | none |'));
     assert.ok(text.includes('| Last error | STORAGE_UNAVAILABLE: down \\| out |'));
+  });
+
+  it('says what is doubtful about the pictures, whatever they are called', () => {
+    assert.ok(!currentDetails(status).includes('Doubtful'));
+    const text = currentDetails({ ...status, dataDoubts: ['a_b*.png is of nearly one colour', 'c\nd.png looks odd'] });
+    assert.ok(
+      text.endsWith('Doubtful about the pictures:\n\n- a\\_b\\*.png is of nearly one colour\n- c d.png looks odd'),
+      text,
+    );
   });
 });

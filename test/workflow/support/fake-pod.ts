@@ -75,6 +75,7 @@ export class FakePod {
           jobDirectory: '/pod/job',
           imageCount: 12,
           captionCount: 12,
+          doubts: ['3.png is of nearly one colour'],
           checkpointFile: input.resumeFrom === null ? null : `/pod/epoch-${input.resumeFrom.epoch}.safetensors`,
           fingerprint: 'f',
           config: CONFIG,

@@ -112,3 +112,13 @@ export async function picture(shade: number, sidePx = 256): Promise<Buffer> {
     .png()
     .toBuffer();
 }
+
+/** A PNG that shows something else for each `seed`. */
+export async function noise(seed: number, widthPx = 256, heightPx = 256): Promise<Buffer> {
+  let state = seed + 1;
+  const coarse = Buffer.from(Array.from({ length: 16 * 16 * 3 }, () => (state = (state * 48271) % 2147483647) >> 8));
+  return sharp(coarse, { raw: { width: 16, height: 16, channels: 3 } })
+    .resize(widthPx, heightPx, { fit: 'fill' })
+    .png()
+    .toBuffer();
+}

@@ -1,0 +1,56 @@
+import { loadConfig } from '../common/config.ts';
+import { TooFewImagesError } from '../common/errors.ts';
+import { trainingConfigFor } from '../common/training-config.ts';
+import { inspectDirectory } from '../native/trainer/data-report.ts';
+import { LOCAL_PICTURE_LIMITS } from '../native/trainer/picture.ts';
+import { parseOptions, requireOption } from './command.ts';
+import type { Command } from './command.ts';
+import { readRecipeFile } from './recipe-file.ts';
+import { reportTable } from './report-table.ts';
+
+const HELP = `Usage: brushwork inspect --images <dir> [options]
+
+Looks at every picture and caption as brushwork train would, needs neither model nor GPU, and tells at once what is
+done to each, what can't be used (!) and what is doubtful (?): too small, too big, damaged, one colour, copies of one
+another, captions missing or too long. Ends with exit code 1 when a picture can't be used.
+
+Options:
+  --images     directory of .jpg, .png and .webp files; <stem>.txt beside a picture holds its caption
+  --config     JSON file as for brushwork train; resolution, resize_mode, repeats and trigger_word count here
+  --caption    for pictures without a text file; default: training.instancePrompt of the service's configuration
+  --json       print the report as JSON
+`;
+
+/** `brushwork inspect`. */
+export const inspectCommand: Command = {
+  summary: 'Look at a directory of pictures before training on it',
+  help: HELP,
+  async run(args) {
+    const options = parseOptions(args, {
+      images: { type: 'string' },
+      config: { type: 'string' },
+      caption: { type: 'string' },
+      json: { type: 'boolean', default: false },
+    });
+    const images = requireOption('--images', options.images);
+    const { training } = loadConfig({ roles: [] });
+    const defaults = { ...training.recipe, ...readRecipeFile(options.config) };
+    const configFor = (imageCount: number) =>
+      trainingConfigFor({ epochs: null, learningRate: null, batchSize: null }, defaults, {
+        imageCount,
+        mixedPrecisionDefault: 'no',
+      });
+    const { resolutionPx, resizeMode, triggerWord } = configFor(1);
+    const fallbackCaption = options.caption ?? training.instancePrompt;
+    const plan = { resolutionPx, resizeMode, triggerWord, fallbackCaption, limits: LOCAL_PICTURE_LIMITS };
+    const report = await inspectDirectory(images, plan);
+    if (report.pictures.length === 0) {
+      throw new TooFewImagesError(`${images} holds no picture: put .jpg, .png or .webp files there.`);
+    }
+    const text = options.json
+      ? JSON.stringify(report, null, 2)
+      : reportTable(report, configFor(report.pictures.length));
+    process.stdout.write(`${text}\n`);
+    return report.pictures.some(({ faults }) => faults.length > 0) ? 1 : 0;
+  },
+};

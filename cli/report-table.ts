@@ -1,0 +1,82 @@
+import type { TrainingConfig } from '../common/types.ts';
+import type { DataReport, PictureReport } from '../native/trainer/data-report.ts';
+
+const MAX_CAPTION_LENGTH = 40;
+
+/**
+ * A data report for people: a row for each picture, below it what is wrong (!) and doubtful (?), and a summary.
+ *
+ * @param report - see `inspectDirectory`
+ * @param config - that it is going to be trained with
+ */
+export function reportTable(report: DataReport, config: TrainingConfig): string {
+  const head = ['picture', 'size', 'format', 'caption', 'what is done to it'];
+  const rows = report.pictures.map(rowOf);
+  const widths = head.map((title, column) =>
+    Math.max(...[head, ...rows].map((row) => row[column]?.length ?? 0), title.length),
+  );
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd();
+  const lines = report.pictures.flatMap(({ faults, doubts }, index) => [
+    line(rows[index] ?? []),
+    ...faults.map((fault) => `  ! ${printable(fault)}`),
+    ...doubts.map((doubt) => `  ? ${printable(doubt)}`),
+  ]);
+  const general = report.doubts.map((doubt) => `? ${printable(doubt)}`);
+  return [
+    line(head),
+    line(widths.map((width) => '-'.repeat(width))),
+    ...lines,
+    ...general,
+    '',
+    summary(report, config),
+  ].join('\n');
+}
+
+function rowOf({
+  name,
+  widthPx,
+  heightPx,
+  sizeBytes,
+  format,
+  colours,
+  caption,
+  captionFrom,
+  done,
+}: PictureReport): string[] {
+  const text = caption ?? '';
+  const short = text.length > MAX_CAPTION_LENGTH ? `${text.slice(0, MAX_CAPTION_LENGTH - 1)}…` : text;
+  return [
+    name,
+    widthPx === null ? '' : `${widthPx}×${heightPx}, ${fileSize(sizeBytes)}`,
+    format === null ? '' : `${format}, ${colours}`,
+    captionFrom === 'file' ? short : `(${short})`,
+    done.join(', '),
+  ].map(printable);
+}
+
+function summary({ pictures }: DataReport, { epochs, batchSize, repeats }: TrainingConfig): string {
+  const unusable = pictures.filter(({ faults }) => faults.length > 0).length;
+  const doubtful = pictures.filter(({ faults, doubts }) => faults.length === 0 && doubts.length > 0).length;
+  const counts = [
+    `${pictures.length - unusable - doubtful} good`,
+    ...(doubtful === 0 ? [] : [`${doubtful} doubtful`]),
+    ...(unusable === 0 ? [] : [`${unusable} that can't be used`]),
+  ];
+  const steps = epochs * Math.ceil((pictures.length * repeats) / batchSize);
+  const training = unusable > 0 ? "Replace or remove what can't be used." : `${epochs} epochs are ${steps} steps.`;
+  return `${pictures.length} pictures: ${counts.join(', ')}. Captions in brackets are not the picture's own. ${training}`;
+}
+
+function fileSize(bytes: number): string {
+  const [unit, name] = bytes < 2 ** 20 ? [2 ** 10, 'KiB'] : [2 ** 20, 'MiB'];
+  return `${(bytes / unit).toFixed(bytes < 10 * unit ? 1 : 0)} ${name}`;
+}
+
+/** Names and captions are others': no control characters reach the terminal. */
+function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}+/gu, ' ');
+}

@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { DataReport } from '../../../native/trainer/data-report.ts';
+
+const CLI = path.join(import.meta.dirname, '../../../cli/main.ts');
+const FIXTURES = path.join(import.meta.dirname, '../../fixtures/pictures');
+
+describe('brushwork inspect', function () {
+  this.timeout(30_000);
+  let directory: string;
+
+  beforeEach(() => {
+    directory = mkdtempSync(path.join(tmpdir(), 'brushwork-inspect-'));
+    for (const name of ['cat', 'coffee']) copyFileSync(path.join(FIXTURES, `${name}.jpg`), inside(`${name}.jpg`));
+    writeFileSync(inside('cat.txt'), 'a cat\u001b[31m');
+    writeFileSync(inside('config.json'), '{"resolution": 256, "trigger_word": "inkwash", "epochs": 5, "repeats": 3}');
+  });
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  const inside = (name: string) => path.join(directory, name);
+
+  function inspect(...args: string[]) {
+    // What a developer has set for the service must not count here.
+    const kept = Object.entries(process.env).filter(([name]) => !/^(BRUSHWORK_|LOG_LEVEL$)/.test(name));
+    return spawnSync(process.execPath, [CLI, 'inspect', '--images', directory, ...args], {
+      encoding: 'utf8',
+      env: Object.fromEntries(kept),
+      cwd: directory,
+    });
+  }
+
+  it('prints a table that tells of each picture, and what concerns all', () => {
+    const { status, stdout, stderr } = inspect('--config', inside('config.json'), '--caption', 'a picture');
+    assert.equal(stderr, '');
+    assert.equal(
+      stdout,
+      [
+        'picture     size             format     caption               what is done to it',
+        '----------  ---------------  ---------  --------------------  ------------------',
+        'cat.jpg     384×384, 22 KiB  jpeg, RGB  inkwash, a cat [31m   reduced to 256×256',
+        'coffee.jpg  384×384, 23 KiB  jpeg, RGB  (inkwash, a picture)  reduced to 256×256',
+        '? 2 pictures: the service takes 10 to 100',
+        '? 1 of 2 pictures have no caption of their own, unlike the others',
+        '',
+        "2 pictures: 2 good. Captions in brackets are not the picture's own. 5 epochs are 30 steps.",
+        '',
+      ].join('\n'),
+    );
+    assert.equal(status, 0);
+  });
+
+  it('prints the same as JSON, and fails where a picture can not be used', () => {
+    writeFileSync(inside('coffee.jpg'), readFileSync(inside('coffee.jpg')).subarray(0, 5000));
+    const table = inspect();
+    assert.equal(table.status, 1);
+    assert.match(table.stdout, /^ {2}! can't be decoded \(.*\)$/m);
+    assert.match(table.stdout, /^2 pictures: 0 good, 1 doubtful, 1 that can't be used\. .* Replace or remove/m);
+    const { status, stdout } = inspect('--json');
+    assert.equal(status, 1);
+    const { pictures, doubts } = JSON.parse(stdout) as DataReport;
+    const found = pictures.map(({ name, faults, sizeBytes }) => [name, faults.length, sizeBytes]);
+    assert.deepEqual(found, [
+      ['cat.jpg', 0, readFileSync(inside('cat.jpg')).length],
+      ['coffee.jpg', 1, 5000],
+    ]);
+    assert.ok(doubts.length > 0);
+  });
+
+  it('says so where there is nothing to look at', () => {
+    for (const name of ['cat.jpg', 'coffee.jpg']) rmSync(inside(name));
+    const { status, stderr } = inspect();
+    assert.equal(status, 1);
+    assert.match(stderr, /^TOO_FEW_IMAGES: .* holds no picture/);
+  });
+});

@@ -1,10 +1,7 @@
 import { loadConfig } from '../common/config.ts';
-import { TooFewImagesError } from '../common/errors.ts';
-import { trainingConfigFor } from '../common/training-config.ts';
-import { inspectDirectory } from '../native/trainer/data-report.ts';
-import { LOCAL_PICTURE_LIMITS } from '../native/trainer/picture.ts';
 import { parseOptions, requireOption } from './command.ts';
 import type { Command } from './command.ts';
+import { lookAtPictures } from './look-at-pictures.ts';
 import { readRecipeFile } from './recipe-file.ts';
 import { reportTable } from './report-table.ts';
 
@@ -34,22 +31,10 @@ export const inspectCommand: Command = {
     });
     const images = requireOption('--images', options.images);
     const { training } = loadConfig({ roles: [] });
-    const defaults = { ...training.recipe, ...readRecipeFile(options.config) };
-    const configFor = (imageCount: number) =>
-      trainingConfigFor({ epochs: null, learningRate: null, batchSize: null }, defaults, {
-        imageCount,
-        mixedPrecisionDefault: 'no',
-      });
-    const { resolutionPx, resizeMode, triggerWord } = configFor(1);
+    const recipe = { ...training.recipe, ...readRecipeFile(options.config) };
     const fallbackCaption = options.caption ?? training.instancePrompt;
-    const plan = { resolutionPx, resizeMode, triggerWord, fallbackCaption, limits: LOCAL_PICTURE_LIMITS };
-    const report = await inspectDirectory(images, plan);
-    if (report.pictures.length === 0) {
-      throw new TooFewImagesError(`${images} holds no picture: put .jpg, .png or .webp files there.`);
-    }
-    const text = options.json
-      ? JSON.stringify(report, null, 2)
-      : reportTable(report, configFor(report.pictures.length));
+    const { report, config } = await lookAtPictures(images, recipe, fallbackCaption);
+    const text = options.json ? JSON.stringify(report, null, 2) : reportTable(report, config);
     process.stdout.write(`${text}\n`);
     return report.pictures.some(({ faults }) => faults.length > 0) ? 1 : 0;
   },

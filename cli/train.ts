@@ -11,6 +11,7 @@ import { TrainerProcess } from '../native/trainer/trainer-process.ts';
 import { resolveBaseModel } from '../worker/base-model.ts';
 import { integerOption, parseOptions, requireOption } from './command.ts';
 import type { Command } from './command.ts';
+import { lookAtPictures, shortReport } from './look-at-pictures.ts';
 import { downloadDisplay } from './progress.ts';
 import { readRecipeFile } from './recipe-file.ts';
 import { INTERRUPTED, OutputDirectory, runTraining } from './training-run.ts';
@@ -61,6 +62,9 @@ export const trainCommand: Command = {
       // The trainer ends with this process.
       process.on(name, () => (stop.signal.aborted ? process.exit(INTERRUPTED) : stop.abort()));
     }
+    const fallbackCaption = options.caption ?? service.training.instancePrompt;
+    const { report } = await lookAtPictures(images, { ...service.training.recipe, ...recipe }, fallbackCaption);
+    process.stdout.write(`${shortReport(report)}\n`);
     const logger = createLogger({ level: 'warn', secrets: [] });
     const trainer = new TrainerProcess({
       device: service.trainer.device,
@@ -75,7 +79,6 @@ export const trainCommand: Command = {
         signal: stop.signal,
         onProgress: downloadDisplay(process.stdout),
       });
-      const fallbackCaption = options.caption ?? service.training.instancePrompt;
       const job = await describeJob(trainer, { images, recipe, service, baseModel, fallbackCaption });
       return await runTraining({
         trainer,

@@ -104,6 +104,7 @@ describe('brushwork train', function () {
       new RegExp(`^epoch ${EPOCHS}/${EPOCHS}  loss \\d\\.\\d{4}  .* steps/s  ETA 0 s$`, 'm'),
     );
     assert.equal(undisturbed.stderr, '');
+    assert.match(undisturbed.stdout, /^10 pictures, 2 of them doubtful: brushwork inspect tells why\n/);
     assert.equal((await sharp(path.join(at('undisturbed'), 'loss.png')).metadata()).format, 'png');
   });
 
@@ -215,7 +216,8 @@ describe('brushwork train', function () {
     await writePictures(at('damaged'));
     truncateSync(path.join(at('damaged'), 'picture-3.jpg'), 1000);
     writeFileSync(path.join(at('damaged'), 'picture-4.png'), 'no picture at all');
-    const { code, stderr } = await train('of-damaged', '--images', at('damaged'));
+    // Not even the base model is looked at before that.
+    const { code, stderr } = await train('of-damaged', '--images', at('damaged'), '--model', at('nowhere'));
     assert.equal(code, 1);
     assert.match(stderr, /^IMAGE_INVALID: 2 of 10 pictures can't be used: picture-3\.jpg .*; picture-4\.png .*\n$/);
   });

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { MANIFEST_SCHEMA, checkpointDataKey, checkpointRef, manifestKey } from '../common/checkpoint-manifest.ts';
 import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
 import { CheckpointIncompatibleError } from '../common/errors.ts';
+import { faultPoint } from '../common/fault-point.ts';
 import type { CheckpointInput, CheckpointResult } from '../common/activity-types.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { withHeartbeats } from './on-held-pod.ts';
@@ -28,6 +29,7 @@ export async function checkpoint(
     const { signal } = scope;
     const { epoch, checkpointFile, holdId } = input;
     const dataKey = checkpointDataKey(input, epoch, `${holdId}-${randomUUID()}`);
+    await faultPoint('checkpoint:begin', input.taskId);
     scope.checkFence();
     const { sizeBytes, sha256 } = await store.uploadFile(checkpointFile, { bucket, key: dataKey }, { signal });
     const manifest: CheckpointManifest = {
@@ -43,10 +45,13 @@ export async function checkpoint(
       versions: { brushwork: deps.version, torch: (await deps.runtime()).torch },
       createdAt: new Date().toISOString(),
     };
+    await faultPoint('checkpoint:data', input.taskId);
     await commit(manifest, input.replaceDamaged, scope, deps);
+    await faultPoint('checkpoint:manifest', input.taskId);
     scope.checkFence();
     await pruneCheckpoints({ ...input, newestEpoch: epoch, count: deps.keepCheckpoints }, signal, deps);
     await deleteOlderFiles(checkpointFile);
+    await faultPoint('checkpoint:end', input.taskId);
     return { checkpoint: checkpointRef(manifest), sizeBytes, uploadMs: Date.now() - startedAt };
   });
 }

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { MAX_MANIFEST_BYTES, parseManifest } from '../common/checkpoint-manifest.ts';
 import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
 import { CheckpointIncompatibleError, ChecksumMismatchError } from '../common/errors.ts';
+import { faultPoint } from '../common/fault-point.ts';
 import { trainingConfigFor } from '../common/training-config.ts';
 import type { DownloadInput, DownloadResult } from '../common/activity-types.ts';
 import type { CheckpointRef } from '../common/types.ts';
@@ -35,6 +36,7 @@ export async function download(
   return withHeartbeats(deps.timing.beatMs, async () => {
     const jobDirectory = deps.jobDirectory(input.holdId);
     const directory = imageDirectory(jobDirectory);
+    await faultPoint('download:begin', input.taskId);
     await rm(directory, { recursive: true, force: true });
     await mkdir(directory, { recursive: true });
     const baseModel = await deps.baseModel();
@@ -56,6 +58,7 @@ export async function download(
         Context.current().heartbeat({ pictures: done, total });
       },
     });
+    await faultPoint('download:pictures', input.taskId);
     logReport(report);
     const fingerprint = runFingerprint({ config, baseModelFingerprint: baseModel.fingerprint, pictures });
     const { resumeFrom } = input;
@@ -117,6 +120,7 @@ async function fetchCheckpoint(
   for (let read = 1; ; read++) {
     try {
       await fetchData(manifest, file, signal, { store, bucket });
+      await faultPoint('download:checkpoint', request.taskId);
       return file;
     } catch (error) {
       if (!(error instanceof ChecksumMismatchError) || read === CHECKPOINT_READS) throw error;

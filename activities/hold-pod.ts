@@ -8,6 +8,7 @@ import {
   ActivityResetError,
 } from '@temporalio/client';
 import { PodLostError } from '../common/errors.ts';
+import { faultPoint } from '../common/fault-point.ts';
 import type { HoldPodInput } from '../common/activity-types.ts';
 import type { PodHeld } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
@@ -21,7 +22,7 @@ const ANSWERS = [ActivityCancelledError, ActivityPausedError, ActivityResetError
  * Gives the pod's only slot to a job until the workflow cancels the hold. Its heartbeats are the pod's sign of life: when
  * none is accepted for too long, another pod may have taken over, so this one stops its trainer and writes nothing more.
  */
-export async function holdPod({ holdId }: HoldPodInput, deps: PodDependencies): Promise<never> {
+export async function holdPod({ holdId, taskId }: HoldPodInput, deps: PodDependencies): Promise<never> {
   const { fence, trainer, timing, pod } = deps;
   const context = Context.current();
   const lost = new AbortController();
@@ -44,7 +45,9 @@ export async function holdPod({ holdId }: HoldPodInput, deps: PodDependencies): 
       gpu: runtime.gpuName ?? 'cpu',
       vramMiB: runtime.gpuMemoryMiB,
     };
+    await faultPoint('hold:taken', taskId);
     await announce(held);
+    await faultPoint('hold:announced', taskId);
     const over = AbortSignal.any([context.cancellationSignal, lost.signal]);
     for (;;) {
       over.throwIfAborted();

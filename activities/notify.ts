@@ -1,5 +1,6 @@
 import { Context } from '@temporalio/activity';
 import type { ProgressNotice } from '../common/backend-client.ts';
+import { faultPoint } from '../common/fault-point.ts';
 import type { NotifyInput } from '../common/activity-types.ts';
 import type { ControlDependencies } from './dependencies.ts';
 
@@ -23,7 +24,14 @@ export function progressNotice(
 }
 
 /** Tells the backend about a job; its errors say whether to try again. */
-export async function notify(input: NotifyInput, { backend }: ControlDependencies): Promise<void> {
+export async function notify(input: NotifyInput, deps: ControlDependencies): Promise<void> {
+  if (input.kind === 'progress') return send(input, deps);
+  await faultPoint('notify:begin', input.taskId);
+  await send(input, deps);
+  await faultPoint('notify:taken', input.taskId);
+}
+
+async function send(input: NotifyInput, { backend }: ControlDependencies): Promise<void> {
   const signal = Context.current().cancellationSignal;
   const { styleId, webhookOrigin } = input;
   switch (input.kind) {

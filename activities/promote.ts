@@ -1,5 +1,6 @@
 import { Context } from '@temporalio/activity';
 import { InternalError, StorageUnavailableError } from '../common/errors.ts';
+import { faultPoint } from '../common/fault-point.ts';
 import { reasonOf } from '../common/logger.ts';
 import type { PromoteInput, PromoteResult } from '../common/activity-types.ts';
 import type { ManifestObject } from '../common/types.ts';
@@ -20,6 +21,7 @@ export async function promote(input: PromoteInput, deps: ControlDependencies): P
   if (!input.objects.some((object) => targetKey(object) === weightsKey)) {
     throw new InternalError(`The trainer exported no ${WEIGHTS_FILE}. Please report this.`);
   }
+  await faultPoint('promote:begin', input.taskId);
   // The weights come last: whoever waits for them finds the rest in place.
   const ordered = [...input.objects].sort(
     (a, b) => Number(targetKey(a) === weightsKey) - Number(targetKey(b) === weightsKey),
@@ -32,8 +34,10 @@ export async function promote(input: PromoteInput, deps: ControlDependencies): P
     if (copied?.sizeBytes === object.sizeBytes) continue;
     throw new StorageUnavailableError(`${to.key} is not whole after copying it from ${object.key}.`);
   }
+  await faultPoint('promote:copied', input.taskId);
   await clearStaging(input, signal, deps);
   await pruneCheckpoints({ ...input, newestEpoch: Infinity, count: deps.keepFinalCheckpoints }, signal, deps);
+  await faultPoint('promote:end', input.taskId);
   return { modelUri: `${uriScheme}://${bucket}/${weightsKey}` };
 }
 

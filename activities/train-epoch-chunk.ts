@@ -1,6 +1,7 @@
 import { Context } from '@temporalio/activity';
 import { mkdir } from 'node:fs/promises';
 import { LossNotFiniteError } from '../common/errors.ts';
+import { faultPoint } from '../common/fault-point.ts';
 import type { StepReport } from '../common/trainer.ts';
 import type { TrainEpochChunkInput, TrainEpochChunkResult } from '../common/activity-types.ts';
 import type { PodDependencies } from './dependencies.ts';
@@ -44,18 +45,22 @@ export async function trainEpochChunk(
   over.addEventListener('abort', endTrainer);
   try {
     context.heartbeat(meter.progress());
+    await faultPoint('train:begin', input.taskId);
     await standAt({ ...input, steps: fromEpoch * stepsPerEpoch }, over, deps);
     watch.moved(timing.stallMs);
     const onStep = (report: StepReport) => {
       watch.moved(timing.stallMs);
       if (meter.stepCount === 0) context.log.info('first step of a chunk', { epoch: report.epoch, step: report.step });
       meter.add(report);
+      // Not waited for: the trainer is somewhere in the next step then.
+      void faultPoint('train:step', input.taskId);
     };
     const { position, stopped } = await trainer.train(untilEpoch, onStep, over);
     if (stopped) over.throwIfAborted();
     await mkdir(checkpointDirectory(jobDirectory), { recursive: true });
     const file = checkpointFile(jobDirectory, untilEpoch);
     await trainer.saveCheckpoint(file);
+    await faultPoint('train:saved', input.taskId);
     over.throwIfAborted();
     const epochLosses = meter.epochLosses();
     const loss = epochLosses.at(-1);

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { UploadInput, UploadResult } from '../common/activity-types.ts';
+import { faultPoint } from '../common/fault-point.ts';
 import type { ManifestObject } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { exportDirectory } from './job-files.ts';
@@ -18,10 +19,12 @@ export async function upload(
 ): Promise<UploadResult> {
   return withHeartbeats(deps.timing.beatMs, async () => {
     const directory = exportDirectory(input.jobDirectory);
+    await faultPoint('upload:begin', input.taskId);
     await rm(directory, { recursive: true, force: true });
     await mkdir(directory, { recursive: true });
     await standAt({ ...input, steps: input.totalSteps }, signal, deps);
     await deps.trainer.exportWeights(directory);
+    await faultPoint('upload:exported', input.taskId);
     const prefix = stagingPrefix(input, randomUUID());
     const objects: ManifestObject[] = [];
     for (const file of await filesBelow(directory)) {
@@ -30,6 +33,7 @@ export async function upload(
       const written = await deps.store.uploadFile(path.join(directory, file), { bucket: deps.bucket, key }, { signal });
       objects.push({ key, ...written });
     }
+    await faultPoint('upload:end', input.taskId);
     return { stagingPrefix: prefix, objects };
   });
 }

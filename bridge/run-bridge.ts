@@ -5,6 +5,7 @@ import { requireSection } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
 import { toBrushworkError } from '../common/errors.ts';
 import type { BrushworkError } from '../common/errors.ts';
+import { faultPoint } from '../common/fault-point.ts';
 import { jobLogger, reasonOf } from '../common/logger.ts';
 import type { Logger } from '../common/logger.ts';
 import { Backoff } from './backoff.ts';
@@ -97,7 +98,9 @@ async function handleMessage(message: ConsumeMessage, context: HandleContext): P
     const job = parseJobMessage(message.content);
     logger = jobLogger(logger, job);
     if (job.unknownFields.length > 0) logger.warn({ fields: job.unknownFields }, 'ignored unknown fields of a message');
+    await faultPoint('bridge:received', job.taskId);
     const outcome = await startWhenPossible(job, { ...context, logger });
+    await faultPoint('bridge:started', job.taskId);
     logger.info({ images: job.images.length, redelivered: message.fields.redelivered }, messageFor(outcome));
     return null;
   } catch (error) {

@@ -1,6 +1,7 @@
 import { ROLES } from '../common/config-types.ts';
 import type { Role } from '../common/config-types.ts';
 import { loadConfig, requireSection } from '../common/config.ts';
+import { enableFaultPoints } from '../common/fault-point.ts';
 import { configSecrets, createLogger } from '../common/logger.ts';
 import { TrainerProcess } from '../native/trainer/trainer-process.ts';
 import { resolveBaseModel } from '../worker/base-model.ts';
@@ -43,6 +44,7 @@ export const workerCommand: Command = {
     const { role } = parseOptions(args, { role: { type: 'string', default: ROLES.join(',') } });
     const roles = parseRoles(role);
     const config = loadConfig({ roles });
+    if (config.faultPoints !== null) enableFaultPoints(config.faultPoints);
     const logger = createLogger({ level: config.logLevel, secrets: configSecrets(config) });
     const stop = new AbortController();
     for (const name of ['SIGINT', 'SIGTERM'] as const) {
@@ -61,6 +63,7 @@ export const workerCommand: Command = {
           device: config.trainer.device,
           threadCount: config.trainer.cpuThreads,
           cudaVisibleDevices: config.trainer.cudaVisibleDevices,
+          faultPoints: config.faultPoints,
           logger: podLogger,
         }),
         resolveBaseModel: async () => {

@@ -122,5 +122,7 @@ export interface Config {
   trainer: TrainerConfig;
   /** Role pod. */
   pod: PodConfig | null;
+  /** Directory by which tests hold this process at named moments, see `common/fault-point.ts`; null: they can't. */
+  faultPoints: string | null;
   logLevel: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 }

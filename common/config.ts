@@ -99,6 +99,7 @@ export function loadConfig(options: LoadConfigOptions = {}): Config {
     training: readTraining(sources),
     trainer: readTrainer(sources),
     pod: readPod(sources),
+    faultPoints: env.text('BRUSHWORK_FAULT_POINTS'),
     logLevel: logLevel ?? 'info',
   };
   queues.finish();

@@ -7,6 +7,8 @@ export interface TrainerProcessArguments {
   threadCount: number;
   /** What the CUDA runtime may see, as in the variable of that name; null: what the environment says. */
   cudaVisibleDevices: string | null;
+  /** See `common/fault-point.ts`; null: off. */
+  faultPoints: string | null;
 }
 
 /** 'auto' takes the GPU where there is one. */

@@ -1,4 +1,5 @@
 import { toBrushworkError } from '../../common/errors.ts';
+import { enableFaultPoints } from '../../common/fault-point.ts';
 import type { NativeAddon } from '../native.ts';
 import type {
   TrainerCommand,
@@ -25,6 +26,7 @@ export function serveTrainer(loadAddon: (options: TrainerProcessArguments) => Pr
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 
   const options = JSON.parse(process.argv[2] ?? '') as TrainerProcessArguments;
+  if (options.faultPoints !== null) enableFaultPoints(options.faultPoints);
   const server = loadAddon(options).then((addon) => new TrainerServer(addon, options));
   // Each command that awaits it reports the failure; until one does, it must not count as unhandled.
   server.catch(() => undefined);

@@ -18,6 +18,8 @@ export interface TrainerProcessOptions {
   threadCount: number;
   /** The GPUs that it may see, as in `CUDA_VISIBLE_DEVICES`; default: what the environment says. */
   cudaVisibleDevices?: string | null;
+  /** See `common/fault-point.ts`; default: off. */
+  faultPoints?: string | null;
   /** Receives what the process prints, line by line. */
   logger: TrainerLogger;
   /** Module that calls `serveTrainer`; default: the one that loads the native addon. */
@@ -127,8 +129,9 @@ export class TrainerProcess implements Trainer {
 
   #start(): TrainerChild {
     if (this.#child === null || this.#child.failure !== null) {
-      const { device, threadCount, cudaVisibleDevices = null, logger, entryFile = ENTRY_FILE } = this.#options;
-      this.#child = new TrainerChild(entryFile, { device, threadCount, cudaVisibleDevices }, logger);
+      const { device, threadCount, logger, entryFile = ENTRY_FILE } = this.#options;
+      const { cudaVisibleDevices = null, faultPoints = null } = this.#options;
+      this.#child = new TrainerChild(entryFile, { device, threadCount, cudaVisibleDevices, faultPoints }, logger);
       this.#held = null;
     }
     return this.#child;

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { InternalError } from '../../common/errors.ts';
+import { faultPoint } from '../../common/fault-point.ts';
 import type { SampleRequest, StepReport, TrainerJob, TrainerPosition, TrainerRuntime } from '../../common/trainer.ts';
 import type { NativeAddon, NativeImage, NativeTrainer } from '../native.ts';
 import { readDataset, repeated } from './dataset.ts';
@@ -12,6 +13,11 @@ interface LoadedBase {
   /** Directory and precision: the model is loaded anew only when one of them changes. */
   key: string;
   tokenizer: CaptionTokenizer;
+}
+
+/** The task that a job belongs to; see `standAt`, which makes the ids. */
+function taskOf({ jobId }: TrainerJob): string {
+  return jobId.split('/')[0] ?? jobId;
 }
 
 /**
@@ -58,12 +64,16 @@ export class TrainerServer {
     const { resolutionPx, resizeMode, triggerWord, repeats } = config;
     const options = { fallbackCaption, resolutionPx, resizeMode, triggerWord };
     const pictures = repeated(await readDataset(job.imageDirectory, options), repeats);
+    const taskId = taskOf(job);
+    await faultPoint('trainer:load', taskId);
     const { tokenizer } = await this.#loadBase(job);
+    await faultPoint('trainer:encode', taskId);
     const images = pictures.map((picture): NativeImage => {
       const { name, widthPx, heightPx, pixels } = picture;
       return { name, widthPx, heightPx, pixels, tokenIds: tokenizer.encode(picture.caption) };
     });
     await this.#trainer.startJob({ config, images, emptyTokenIds: tokenizer.encode('') });
+    if (checkpointFile !== null) await faultPoint('trainer:restore', taskId);
     const fresh = { epochsRun: 0, microStepsRun: 0, optimizerStepsRun: 0 };
     const position = checkpointFile === null ? fresh : await this.#trainer.restore(checkpointFile);
     this.#job = job;
@@ -86,13 +96,15 @@ export class TrainerServer {
 
   /** Writes the run's state. */
   async saveCheckpoint(file: string): Promise<TrainerPosition> {
-    this.#heldJob();
+    await faultPoint('trainer:save', taskOf(this.#heldJob()));
     return this.#trainer.saveCheckpoint(file);
   }
 
   /** Writes the weights in all formats. */
   async exportWeights(directory: string): Promise<void> {
-    await this.#trainer.exportWeights({ directory, baseModelName: this.#heldJob().baseModelName });
+    const job = this.#heldJob();
+    await faultPoint('trainer:export', taskOf(job));
+    await this.#trainer.exportWeights({ directory, baseModelName: job.baseModelName });
   }
 
   /** Draws one picture of the training resolution and writes it as PNG. */

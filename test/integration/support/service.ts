@@ -8,6 +8,7 @@ import { Client, Connection } from '@temporalio/client';
 import type { WorkflowHandle } from '@temporalio/client';
 import { stringify } from 'yaml';
 import { loadConfig } from '../../../common/config.ts';
+import { overlay } from '../../../common/config-source.ts';
 import type { ObjectStore } from '../../../common/object-store.ts';
 import type { TrainStatus, TrainStyleResult } from '../../../common/types.ts';
 import { loadAddon } from '../../../native/index.ts';
@@ -44,6 +45,8 @@ export interface JobMessage {
   taskId: string;
   epochs: number;
   images: string[];
+  /** Default: the service's own backend. */
+  backendOrigin?: string;
 }
 
 /** Real parts, pictures in the bucket, a tiny base model: what the service needs to work. */
@@ -78,16 +81,20 @@ export class TestService {
     this.client = new Client({ connection: parts.connection });
   }
 
-  /** Starts the parts; the workers are up to the test. */
-  static async start(): Promise<TestService> {
+  /**
+   * Starts the parts; the workers are up to the test.
+   *
+   * @param options - `overrides` of `temporal.yaml` beside those that all tests share, the backends' `token`
+   */
+  static async start(options: { overrides?: object; token?: string } = {}): Promise<TestService> {
     const directory = mkdtempSync(path.join(tmpdir(), 'brushwork-service-'));
-    const token = randomBytes(24).toString('hex');
+    const { token = randomBytes(24).toString('hex') } = options;
     const [stack, backend] = await Promise.all([
       startStack({ directory: path.join(directory, 'stack'), buckets: [BUCKET] }),
       startBackend({ token }),
       writeRandomBaseModel(loadAddon(), path.join(directory, 'model'), 'tiny', 1),
     ]);
-    writeFileSync(path.join(directory, 'overrides.yaml'), stringify(OVERRIDES));
+    writeFileSync(path.join(directory, 'overrides.yaml'), stringify(overlay(OVERRIDES, options.overrides)));
     const env = {
       ...stack.environment(),
       BACKEND_API_URL: backend.origin,
@@ -105,7 +112,7 @@ export class TestService {
     return service;
   }
 
-  /** Starts `brushwork worker` and waits until it takes work. */
+  /** Starts `brushwork worker` and waits until it takes work; `env` is laid over what connects it to the parts. */
   async startWorker(roles: readonly string[], env: Record<string, string> = {}): Promise<WorkerProcess> {
     const worker = new WorkerProcess(roles, { ...this.#env, ...env });
     this.#workers.push(worker);
@@ -127,7 +134,7 @@ export class TestService {
       task_id: job.taskId,
       type: 'model_training',
       data: { style_id: job.styleId, images: job.images, parameters: { epochs: job.epochs } },
-      webhook_url: `${this.backend.origin}/api/webhooks/training/${job.styleId}/status`,
+      webhook_url: `${job.backendOrigin ?? this.backend.origin}/api/webhooks/training/${job.styleId}/status`,
     });
   }
 

@@ -59,6 +59,16 @@ export class WorkerProcess {
     return [...this.lines.slice(-40).map((line) => JSON.stringify(line)), ...this.#errors.slice(-20)].join('\n');
   }
 
+  /** All of its log that can still be read. */
+  log(): string {
+    return [...this.lines.map((line) => JSON.stringify(line)), ...this.#errors].join('\n');
+  }
+
+  /** Null while it runs and where a signal ended it. */
+  get exitCode(): number | null {
+    return this.#child.exitCode;
+  }
+
   /** As a power cut would. */
   async kill(): Promise<void> {
     await this.#end('SIGKILL');

@@ -1,0 +1,289 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { manifestPrefix } from '../../common/checkpoint-manifest.ts';
+import type { BackendBehaviour } from '../../scripts/stack/backend.ts';
+import { until } from '../integration/support/until.ts';
+import { FAULTS } from './faults.ts';
+import type { Fault, Outcome } from './faults.ts';
+import { MOMENTS } from './moments.ts';
+import type { Moment } from './moments.ts';
+import type { S3Flaw } from './support/s3-proxy.ts';
+import type { Reached, Scene } from './support/scene.ts';
+
+/** One fault at one moment. */
+export interface FaultCase {
+  fault: string;
+  moment: string;
+  about: string;
+  /** It hits all jobs: struck together with others of the same fault. */
+  isShared: boolean;
+  outcome: Outcome;
+  runs: number;
+  maxTold: number;
+  isRefused?: boolean;
+  errorCode?: string;
+  isDamaged?: boolean;
+  /** Before the message is sent. */
+  prepare: (scene: Scene) => Promise<void> | void;
+  /** Waits for the moment; null where there is none to wait for. */
+  reach: (scene: Scene) => Promise<Reached | null>;
+  /** The fault itself; with several jobs, the first one's is struck for all of them. */
+  strike: (scene: Scene, reached: Reached) => Promise<void>;
+  /** After the end of the job. */
+  afterwards?: (scene: Scene) => Promise<void>;
+}
+
+const BUCKET = 'brushwork';
+const nothing = () => undefined;
+
+/** Name by which a case is run alone. */
+export function idOf({ fault, moment }: Pick<FaultCase, 'fault' | 'moment'>): string {
+  return `${fault}@${moment}`;
+}
+
+function atMoment(fault: Fault, moment: Moment): FaultCase {
+  return {
+    fault: fault.name,
+    moment: moment.name,
+    about: fault.about,
+    isShared: fault.isShared === true,
+    outcome: fault.outcome?.(moment) ?? 'complete',
+    runs: fault.runs ?? 1,
+    maxTold: fault.runs !== undefined && moment.isTold === true ? 2 : 1,
+    prepare: (scene) => scene.arm(moment),
+    reach: (scene) => scene.reach(moment),
+    strike: async (scene, reached) => {
+      await fault.strike(scene, reached);
+      reached.release();
+    },
+  };
+}
+
+const struckAtMoments = FAULTS.flatMap((fault) =>
+  MOMENTS.filter((moment) => fault.places.includes(moment.place) && (fault.suits?.(moment) ?? true)).map((moment) =>
+    atMoment(fault, moment),
+  ),
+);
+
+/** A case without a moment of its own: something is wrong from the beginning. */
+function fromTheStart(
+  fault: string,
+  moment: string,
+  about: string,
+  more: Partial<FaultCase> & { prepare: FaultCase['prepare'] },
+): FaultCase {
+  return {
+    ...{ fault, moment, about, isShared: false, outcome: 'complete', runs: 1, maxTold: 1 },
+    ...{ reach: async () => null, strike: async () => undefined },
+    ...more,
+  };
+}
+
+/** Requests to the store that can be spoilt; those with `again` happen only after a pod was lost. */
+const REQUESTS: { name: string; method: string; path: (styleId: number) => RegExp; again?: boolean }[] = [
+  { name: 'picture', method: 'GET', path: () => /\/pictures\// },
+  { name: 'manifests, list', method: 'GET', path: (id) => new RegExp(`prefix=checkpoints.*style_${id}%2F`) },
+  { name: 'data, upload', method: 'PUT', path: (id) => new RegExp(`checkpoints/style_${id}/.*/data/`) },
+  { name: 'manifest, upload', method: 'PUT', path: (id) => new RegExp(`checkpoints/style_${id}/.*/manifests/`) },
+  { name: 'manifest', method: 'GET', path: (id) => new RegExp(`checkpoints/style_${id}/.*/manifests/`), again: true },
+  { name: 'data', method: 'GET', path: (id) => new RegExp(`checkpoints/style_${id}/.*/data/`), again: true },
+  { name: 'weights, upload', method: 'PUT', path: (id) => new RegExp(`staging/style_${id}/`) },
+  { name: 'weights, copy', method: 'PUT', path: (id) => new RegExp(`/models/style_${id}/`) },
+  { name: 'cleaning', method: 'DELETE', path: (id) => new RegExp(`/style_${id}/`) },
+];
+
+const FLAWS: Record<Exclude<S3Flaw, 'denied'>, string> = {
+  'slow-down': 'the store answers 503 SlowDown four times',
+  error: 'the store answers 500 four times',
+  'cut-body': 'the connection breaks in the middle of the body, four times',
+  'lost-answer': 'the store does it and its answer is lost, once',
+  'flipped-bit': 'one bit of the body is flipped on the way, once',
+};
+
+/** More than the client tries by itself, so that the job has to try again too. */
+const FLAW_TIMES = 4;
+
+const hasBody = (method: string, name: string) => method === 'GET' || name.includes('upload');
+
+function pictureDenied(scene: Scene): void {
+  // A picture that only this job has: others must not be denied theirs.
+  const key = `pictures-of-${scene.job.styleId}/denied.png`;
+  scene.job.images[0] = `s3://${BUCKET}/${key}`;
+  scene.world.s3.spoil({ method: 'GET', path: new RegExp(key), flaw: 'denied', times: Infinity });
+}
+
+const storeSpoilt = REQUESTS.flatMap(({ name, method, path, again }) =>
+  (Object.keys(FLAWS) as (keyof typeof FLAWS)[])
+    .filter((flaw) => hasBody(method, name) || !['cut-body', 'flipped-bit'].includes(flaw))
+    // Pictures are not the service's to verify: nothing says what their bytes should be.
+    .map((flaw): FaultCase => {
+      const times = flaw === 'lost-answer' || flaw === 'flipped-bit' ? 1 : FLAW_TIMES;
+      const spoil = ({ world, job }: Scene) =>
+        void world.s3.spoil({ method, path: path(job.styleId), flaw, times });
+      const base = fromTheStart(`store-${flaw}`, name, FLAWS[flaw], { prepare: again === true ? nothing : spoil });
+      if (again !== true) return { ...base, isDamaged: flaw === 'flipped-bit' };
+      const moment = MOMENTS.find(({ name: wanted }) => wanted === 'checkpoint:end');
+      if (moment === undefined) throw new Error('There is no such moment.');
+      return {
+        ...base,
+        isDamaged: flaw === 'flipped-bit',
+        prepare: (scene) => scene.arm(moment),
+        reach: (scene) => scene.reach(moment),
+        strike: async (scene, { pid }) => {
+          spoil(scene);
+          await (pid === null ? undefined : scene.world.podWithProcess(pid))?.worker.kill();
+        },
+      };
+    }),
+);
+
+/** What may become of a checkpoint in the bucket before a pod needs it. */
+const DAMAGES: Record<string, { about: string; part: 'manifests' | 'data'; body: (bytes: Buffer) => Buffer | null }> = {
+  'data-cut': { about: 'the newest data is cut short', part: 'data', body: (bytes) => bytes.subarray(0, 1000) },
+  'data-flipped': {
+    about: 'a bit of the newest data is flipped',
+    part: 'data',
+    body: (bytes) => {
+      const copy = Buffer.from(bytes);
+      copy[copy.length - 9] = (copy[copy.length - 9] ?? 0) ^ 4;
+      return copy;
+    },
+  },
+  'data-gone': { about: 'the newest data is gone', part: 'data', body: () => null },
+  'manifest-cut': { about: 'the newest manifest is cut short', part: 'manifests', body: (bytes) => bytes.subarray(0, 99) },
+  'manifest-empty': { about: 'the newest manifest is empty', part: 'manifests', body: () => Buffer.alloc(0) },
+  'manifest-gone': { about: 'the newest manifest is gone', part: 'manifests', body: () => null },
+  'manifest-of-another': {
+    about: 'the newest manifest is that of another task',
+    part: 'manifests',
+    body: (bytes) => Buffer.from(bytes.toString().replaceAll(/"taskId":"[^"]*"/g, '"taskId":"another"')),
+  },
+};
+
+async function damageNewest(scene: Scene, { part, body }: (typeof DAMAGES)[string]): Promise<void> {
+  const { store } = scene.world.service;
+  const keys = await store.list(BUCKET, manifestPrefix(scene.job).replace('manifests', part));
+  const key = keys.sort().at(-1);
+  if (key === undefined) throw new Error('There is no checkpoint to damage.');
+  const bytes = await store.getBytes({ bucket: BUCKET, key }, { maxBytes: 2 ** 28 });
+  const damaged = bytes === null ? null : body(bytes);
+  if (damaged === null) await store.deleteAll(BUCKET, [key]);
+  else await store.put({ bucket: BUCKET, key }, damaged);
+}
+
+const damaged = ['checkpoint:end', 'upload:begin'].flatMap((name) =>
+  Object.entries(DAMAGES).map(([damage, how]): FaultCase => {
+    const moment = MOMENTS.find((one) => one.name === name);
+    if (moment === undefined) throw new Error(`There is no moment ${name}.`);
+    return {
+      ...fromTheStart(`checkpoint-${damage}`, name, `${how.about}, and the pod is killed`, { prepare: nothing }),
+      isDamaged: true,
+      prepare: (scene) => scene.arm(moment),
+      reach: (scene) => scene.reach(moment),
+      strike: async (scene, { pid }) => {
+        await (pid === null ? undefined : scene.world.podWithProcess(pid))?.worker.kill();
+        await damageNewest(scene, how);
+      },
+    };
+  }),
+);
+
+/** How the backend may treat a final notice; it is well again afterwards. */
+const BEHAVIOURS: Record<string, BackendBehaviour & { about: string }> = {
+  'backend-down': { about: 'connections break before the notice is read, five times', cut: 'before-accepting', times: 5 },
+  'backend-forgets': { about: 'it takes the notice and breaks the connection, twice', cut: 'after-accepting', times: 2 },
+  'backend-slow': { about: 'it takes the notice and answers too late, once', delayMs: 2_600, times: 1 },
+  'backend-500': { about: 'it answers 500, four times', status: 500, times: 4 },
+  'backend-502': { about: 'it answers 502, four times', status: 502, times: 4 },
+  'backend-503': { about: '503 with Retry-After 2', status: 503, headers: { 'retry-after': '2' }, times: 1 },
+  'backend-429': { about: '429 with Retry-After 2', status: 429, headers: { 'retry-after': '2' }, times: 2 },
+  'backend-408': { about: 'it answers 408, twice', status: 408, times: 2 },
+  'backend-401': { about: 'it refuses the token, four times', status: 401, times: 4 },
+  'backend-403': { about: 'it answers 403, four times', status: 403, times: 4 },
+};
+
+/** Answers that say never. */
+const REFUSALS: Record<string, BackendBehaviour & { about: string }> = {
+  'backend-400': { about: 'it answers 400 for ever', status: 400 },
+  'backend-404': { about: 'it answers 404 for ever', status: 404 },
+  'backend-410': { about: 'it answers 410 for ever', status: 410 },
+  'backend-redirects': {
+    about: 'it redirects to elsewhere for ever',
+    status: 302,
+    headers: { location: 'http://127.0.0.1:9/' },
+  },
+};
+
+function loseAPicture({ job }: Scene): void {
+  job.images[3] = `s3://${BUCKET}/pictures/lost.png`;
+}
+
+const backendIll = (['complete', 'failed'] as const).flatMap((kind) =>
+  [...Object.entries(BEHAVIOURS), ...Object.entries(REFUSALS)].map(([name, { about, ...behaviour }]): FaultCase => {
+    const isRefused = Object.hasOwn(REFUSALS, name);
+    const base = fromTheStart(name, `notice ${kind}`, `the backend: ${about}`, {
+      isRefused,
+      prepare: (scene) => {
+        scene.backend.setBehaviour({ ...behaviour, kinds: [kind] });
+        if (kind === 'failed') loseAPicture(scene);
+      },
+    });
+    return kind === 'complete' ? base : { ...base, outcome: 'failed', errorCode: 'IMAGE_NOT_FOUND' };
+  }),
+);
+
+const progressIll = Object.entries({
+  'backend-500': { status: 500 },
+  'backend-down': { cut: 'before-accepting' },
+  'backend-slow': { delayMs: 2_600 },
+  'backend-400': { status: 400 },
+} satisfies Record<string, BackendBehaviour>).map(([name, behaviour]) =>
+  fromTheStart(name, 'notice progress', 'the backend treats each progress notice so', {
+    prepare: (scene) => scene.backend.setBehaviour({ ...behaviour, kinds: ['progress'] }),
+  }),
+);
+
+async function publishAgain(scene: Scene, count: number): Promise<void> {
+  await Promise.all(Array.from({ length: count }, () => scene.world.service.publish(scene.job)));
+}
+
+const messages: FaultCase[] = [
+  fromTheStart('message-repeated', 'before the start', 'the same message 100 times', {
+    prepare: (scene) => publishAgain(scene, 99),
+  }),
+  fromTheStart('message-repeated', 'two bridges', 'the same message 40 times, with two bridges', {
+    prepare: async (scene) => {
+      await scene.world.startHelper('bridge');
+      await publishAgain(scene, 39);
+    },
+  }),
+  fromTheStart('message-repeated', 'after the end', 'the message again, ten times, after the job has ended', {
+    prepare: nothing,
+    afterwards: async (scene) => {
+      await publishAgain(scene, 10);
+      await sleep(2_000);
+    },
+  }),
+  fromTheStart('message-repeated', 'training', 'the message again, ten times, while the job trains', {
+    prepare: nothing,
+    strike: async (scene) => {
+      await until(async () => (await scene.status())?.phase === 'training', 'phase training', 60_000);
+      await publishAgain(scene, 10);
+    },
+  }),
+  fromTheStart('picture-lost', 'download', 'a picture does not exist', {
+    ...{ outcome: 'failed', errorCode: 'IMAGE_NOT_FOUND', prepare: loseAPicture },
+  }),
+  fromTheStart('store-denied', 'picture', 'the store answers 403 for one picture', {
+    ...{ outcome: 'failed', errorCode: 'ACCESS_DENIED', prepare: pictureDenied },
+  }),
+];
+
+/** Every case, in the order of the table. */
+export const CASES: readonly FaultCase[] = [
+  ...struckAtMoments,
+  ...storeSpoilt,
+  ...damaged,
+  ...backendIll,
+  ...progressIll,
+  ...messages,
+];

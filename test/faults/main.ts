@@ -1,0 +1,106 @@
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { CASES, idOf } from './cases.ts';
+import type { FaultCase } from './cases.ts';
+import { runCases } from './run.ts';
+import { tableOf } from './table.ts';
+
+// The fault tests: every fault at every moment of a job, with everything real (see docs/faults.md). A *case* is a fault at a
+// moment. All cases run in one *world*: one set of servers, and service processes that are killed and replaced. After each
+// case the invariants are checked; the weights are compared byte by byte with those of an undisturbed run.
+
+const HELP = `Usage: npm run test:faults -- [options]
+
+  --seed <n>       order of the cases and everything random in them; default: of the clock, and printed
+  --only <regexp>  only cases whose id (fault@moment) matches
+  --minutes <n>    begins no case after this time
+  --subset         the few cases of npm test
+  --lanes <n>      cases side by side; default 3
+  --table <file>   writes the table of docs/faults.md
+  --result <file>  writes what npm test reads
+  --list           only lists the cases
+`;
+
+/** The cases of `npm test`: one of each kind of fault, at the moments where most can go wrong. */
+const SUBSET = [
+  'pod-killed@checkpoint:data',
+  'pod-killed@upload:half',
+  'pod-frozen@checkpoint:data',
+  'pod-partitioned@train:step',
+  'trainer-segfault@train:step',
+  'trainer-stuck@upload:begin',
+  'cancel@trainer:encode',
+  'reset@train:step',
+  'store-slow-down@manifest, upload',
+  'checkpoint-data-flipped@checkpoint:end',
+  'backend-forgets@notice complete',
+  'message-repeated@before the start',
+  'temporal-restarted@train:step',
+  'temporal-restarted@bridge:started',
+  'temporal-restarted@notify:taken',
+];
+
+const { values } = parseArgs({
+  options: {
+    seed: { type: 'string' },
+    only: { type: 'string' },
+    minutes: { type: 'string' },
+    subset: { type: 'boolean', default: false },
+    lanes: { type: 'string', default: '3' },
+    table: { type: 'string' },
+    result: { type: 'string' },
+    list: { type: 'boolean', default: false },
+    help: { type: 'boolean', default: false },
+  },
+});
+
+function chosen(): FaultCase[] {
+  const pattern = new RegExp(values.only ?? '');
+  return CASES.filter((one) => pattern.test(idOf(one)) && (!values.subset || SUBSET.includes(idOf(one))));
+}
+
+async function main(): Promise<number> {
+  const cases = chosen();
+  if (values.help || cases.length === 0) {
+    console.log(values.help ? HELP : `No case matches ${values.only ?? ''}.`);
+    return values.help ? 0 : 2;
+  }
+  if (values.list) {
+    for (const one of cases) console.log(idOf(one));
+    console.log(`${cases.length} cases`);
+    return 0;
+  }
+  const seed = Number(values.seed ?? Date.now() % 1_000_000);
+  const lanes = Number(values.lanes);
+  const startedAtMs = Date.now();
+  const deadlineMs = values.minutes === undefined ? Infinity : startedAtMs + Number(values.minutes) * 60_000;
+  console.log(`${cases.length} cases, seed ${seed}`);
+  let done = 0;
+  const results = await runCases(cases, {
+    ...{ seed, lanes, pods: lanes + 1, deadlineMs },
+    onResult: ({ faultCase, violations, tookMs, podLosses }) => {
+      done += 1;
+      const mark = violations.length === 0 ? 'ok  ' : 'FAIL';
+      const lost = podLosses === 0 ? '' : `, ${podLosses} lost`;
+      console.log(`${mark} ${done}/${cases.length} ${idOf(faultCase)} (${(tookMs / 1000).toFixed(1)} s${lost})`);
+      for (const violation of violations) console.log(`     ${violation}`);
+    },
+  });
+  const failed = results.filter(({ violations }) => violations.length > 0);
+  const minutes = (Date.now() - startedAtMs) / 60_000;
+  console.log(
+    `${results.length - failed.length} passed, ${failed.length} failed, ${cases.length - results.length} not run; seed ${seed}, ${minutes.toFixed(1)} min`,
+  );
+  for (const { faultCase, violations } of failed) {
+    const pattern = `^${idOf(faultCase)}$`;
+    console.log(`${violations.join('\n  ')}\n  npm run test:faults -- --seed ${seed} --only '${pattern}'`);
+  }
+  if (values.table !== undefined) writeFileSync(values.table, tableOf(results, { seed, minutes }));
+  if (values.result !== undefined) {
+    const summary = { passed: results.length - failed.length, failed: failed.length, skipped: [], faults: [] };
+    writeFileSync(values.result, JSON.stringify(summary));
+  }
+  return failed.length === 0 ? 0 : 1;
+}
+
+process.exitCode = await main();

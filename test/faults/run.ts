@@ -1,0 +1,185 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { idOf } from './cases.ts';
+import type { FaultCase } from './cases.ts';
+import { INVARIANTS } from './invariants.ts';
+import type { Evidence, StoredObject } from './invariants.ts';
+import { gather, objectsOf, secretsOf } from './support/evidence.ts';
+import { randomOf, shuffled } from './support/random.ts';
+import { Scene } from './support/scene.ts';
+import type { Closing, Reached } from './support/scene.ts';
+import { World } from './support/world.ts';
+
+/** What became of a case. */
+export interface CaseResult {
+  faultCase: FaultCase;
+  /** Broken invariants and whatever else was wrong; empty: all is well. */
+  violations: string[];
+  /** Pods that the job lost. */
+  podLosses: number;
+  /** From the fault to the end of the job. */
+  tookMs: number;
+}
+
+/** How to run cases. */
+export interface RunOptions {
+  seed: number;
+  lanes: number;
+  pods: number;
+  /** No case is begun after this. */
+  deadlineMs: number;
+  onResult: (result: CaseResult) => void;
+}
+
+/** A case whose job has ended; looked at once more at the end of everything. */
+interface Ended {
+  scene: Scene;
+  result: CaseResult;
+  evidence: Evidence | null;
+}
+
+/** A pod may go on for a moment after its job was terminated: nobody tells it. */
+const TERMINATED_SETTLE_MS = 6_000;
+/** What comes late must have come by then. */
+const SETTLE_MS = 4_000;
+
+/**
+ * Runs cases in one world: the others side by side, those that hit everybody one fault at a time.
+ *
+ * @returns results in the order in which the cases ended; fewer than cases where the time ran out
+ */
+export async function runCases(cases: readonly FaultCase[], options: RunOptions): Promise<CaseResult[]> {
+  const { seed, lanes, pods, deadlineMs, onResult } = options;
+  const world = await World.start({ lanes, pods });
+  const ended: Ended[] = [];
+  try {
+    await world.reference();
+    const run = async (batch: FaultCase[], firstLane: number) => {
+      const results = await runBatch(world, batch, firstLane, seed);
+      for (const one of results) onResult(one.result);
+      ended.push(...results);
+    };
+    const order = shuffled(cases, randomOf(`order ${seed}`));
+    const alone = order.filter(({ isShared }) => !isShared);
+    const work = async (lane: number) => {
+      while (Date.now() < deadlineMs) {
+        const next = alone.shift();
+        if (next === undefined) return;
+        await run([next], lane);
+      }
+    };
+    await Promise.all(Array.from({ length: lanes }, (_, lane) => work(lane)));
+    const batches = [...Map.groupBy(order.filter(({ isShared }) => isShared), ({ fault }) => fault).values()];
+    for (const batch of batches) {
+      for (let start = 0; start < batch.length && Date.now() < deadlineMs; start += lanes) {
+        await run(batch.slice(start, start + lanes), 0);
+      }
+    }
+    await sleep(SETTLE_MS);
+    for (const one of ended) await lookAgain(one);
+    checkLogs(world, ended);
+    return ended.map(({ result }) => result);
+  } finally {
+    await world.stop();
+  }
+}
+
+async function runBatch(world: World, batch: FaultCase[], firstLane: number, seed: number): Promise<Ended[]> {
+  await world.fillPods();
+  const jobs = batch.map((faultCase, index) => ({
+    faultCase,
+    scene: new Scene(world, firstLane + index, randomOf(`${seed} ${idOf(faultCase)}`)),
+    violations: [] as string[],
+  }));
+  const blame = (job: (typeof jobs)[number], what: string) => (error: unknown) => {
+    job.violations.push(`${what}: ${error instanceof Error ? error.message : String(error)}`);
+  };
+  const held: Reached[] = [];
+  await Promise.all(
+    jobs.map(async (job) => {
+      try {
+        await job.faultCase.prepare(job.scene);
+        await job.scene.publish();
+        const reached = await job.faultCase.reach(job.scene);
+        if (reached !== null) held.push(reached);
+      } catch (error) {
+        blame(job, 'the moment was not reached')(error);
+      }
+    }),
+  );
+  const [first] = jobs;
+  const struckAtMs = Date.now();
+  const all: Reached = {
+    pid: held[0]?.pid ?? null,
+    release: () => held.forEach(({ release }) => release()),
+    block: (durationMs) => held.forEach(({ block }) => block(durationMs)),
+  };
+  const strike =
+    first === undefined || first.violations.length > 0
+      ? Promise.resolve()
+      : first.faultCase.strike(first.scene, all).catch(blame(first, 'the fault could not be done'));
+  const results = await Promise.all(
+    jobs.map(async (job): Promise<Ended> => {
+      const { scene, faultCase, violations } = job;
+      let closing: Closing = { status: 'RUNNING', atMs: Date.now() };
+      let evidence: Evidence | null = null;
+      try {
+        if (violations.length > 0) throw new Error('the case was given up');
+        closing = await scene.closed();
+        if (faultCase.outcome === 'terminated') await sleep(TERMINATED_SETTLE_MS);
+        const objects = await objectsWhenPossible(scene);
+        await strike;
+        await faultCase.afterwards?.(scene);
+        evidence = await gather(scene, faultCase, closing, objects);
+        violations.push(...check(evidence));
+      } catch (error) {
+        if (violations.length === 0) blame(job, 'it did not end')(error);
+        await scene.handle.terminate('given up by the fault tests').catch(() => undefined);
+      }
+      await strike;
+      scene.backend.setBehaviour(null);
+      await scene.end();
+      const podLosses = scene.samples.at(-1)?.status.podLosses ?? 0;
+      return { scene, evidence, result: { faultCase, violations, podLosses, tookMs: closing.atMs - struckAtMs } };
+    }),
+  );
+  void world.fillPods();
+  return results;
+}
+
+/** The store itself may be what is broken. */
+async function objectsWhenPossible(scene: Scene): Promise<StoredObject[]> {
+  for (let tries = 0; ; tries++) {
+    try {
+      return await objectsOf(scene);
+    } catch (error) {
+      if (tries === 20) throw error;
+      await sleep(500);
+    }
+  }
+}
+
+function check(evidence: Evidence): string[] {
+  return INVARIANTS.flatMap((invariant, index) => invariant(evidence).map((fault) => `invariant ${index + 1}: ${fault}`));
+}
+
+/** Nothing may have changed since the end of the job. */
+async function lookAgain({ scene, result, evidence }: Ended): Promise<void> {
+  if (evidence === null || result.violations.length > 0) return;
+  const { backend, job } = scene;
+  const requests = backend.requests.filter(({ body }) => body?.['style_id'] === job.styleId);
+  const later = await objectsOf(scene);
+  const faults = check({ ...evidence, requests, objects: { ...evidence.objects, later } });
+  result.violations.push(...faults.map((fault) => `later, ${fault}`));
+}
+
+function checkLogs(world: World, ended: Ended[]): void {
+  const [last] = ended;
+  if (last === undefined) return;
+  for (const worker of world.workers) {
+    const log = worker.log();
+    if (secretsOf(world).some((secret) => log.includes(secret)))
+      last.result.violations.push('invariant 7: a secret is in the log of a process');
+    if (worker.exitCode !== null && worker.exitCode !== 0)
+      last.result.violations.push(`a process ended by itself with code ${worker.exitCode}:\n${worker.tail()}`);
+  }
+}

@@ -1,0 +1,48 @@
+import type { temporal } from '@temporalio/proto';
+
+type RawEvent = temporal.api.history.v1.IHistoryEvent;
+
+/** What the invariants need of an event of a history. */
+export interface HistoryEvent {
+  scheduled?: { activity: string; fromEpoch?: number; untilEpoch?: number };
+  completed?: { activity: string; epoch?: number };
+}
+
+interface Input {
+  fromEpoch?: number;
+  untilEpoch?: number;
+}
+
+function firstPayload(payloads: { data?: Uint8Array | null }[] | null | undefined): unknown {
+  const data = payloads?.[0]?.data;
+  return data === undefined || data === null || data.length === 0 ? null : JSON.parse(Buffer.from(data).toString());
+}
+
+/** Reads what was trained and committed from the events of one run. */
+export function readHistory(events: readonly RawEvent[]): HistoryEvent[] {
+  const activities = new Map<string, string>();
+  return events.map((event) => {
+    const scheduled = event.activityTaskScheduledEventAttributes;
+    if (scheduled) {
+      const activity = scheduled.activityType?.name ?? '';
+      activities.set(String(event.eventId), activity);
+      if (activity !== 'trainEpochChunk') return { scheduled: { activity } };
+      const { fromEpoch = 0, untilEpoch = 0 } = firstPayload(scheduled.input?.payloads) as Input;
+      return { scheduled: { activity, fromEpoch, untilEpoch } };
+    }
+    const completed = event.activityTaskCompletedEventAttributes;
+    if (!completed) return {};
+    const activity = activities.get(String(completed.scheduledEventId)) ?? '';
+    if (activity !== 'checkpoint') return { completed: { activity } };
+    const { checkpoint } = firstPayload(completed.result?.payloads) as { checkpoint: { epoch: number } };
+    return { completed: { activity, epoch: checkpoint.epoch } };
+  });
+}
+
+/** Everything in a history that can be read as text, payloads included. */
+export function textOf(value: unknown): string {
+  if (typeof value === 'string') return value;
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('utf8');
+  if (typeof value !== 'object' || value === null) return '';
+  return Object.values(value).map(textOf).join('\n');
+}

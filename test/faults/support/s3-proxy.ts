@@ -1,0 +1,186 @@
+import { createServer, request } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+/** What the proxy may do to a request. */
+export type S3Flaw =
+  /** 503 SlowDown, not passed on. */
+  | 'slow-down'
+  /** 500 InternalError, not passed on. */
+  | 'error'
+  /** 403 AccessDenied, not passed on. */
+  | 'denied'
+  /** The connection breaks in the middle of the body, of the request or else of the answer. */
+  | 'cut-body'
+  /** Passed on and done, but the connection breaks instead of the answer. */
+  | 'lost-answer'
+  /** One bit of the body is flipped, of the request or else of the answer. */
+  | 'flipped-bit';
+
+/** Requests that an {@link S3Proxy} treats badly. */
+export interface S3Rule {
+  method: string;
+  /** Matches the path with its query. */
+  path: RegExp;
+  flaw: S3Flaw;
+  /** This many requests. */
+  times: number;
+}
+
+/** An upload that the proxy holds in the middle of its body. */
+export interface HeldUpload {
+  reached: Promise<void>;
+  release: () => void;
+}
+
+interface Hold {
+  path: RegExp;
+  reach: () => void;
+  released: Promise<void>;
+}
+
+const STATUS: Partial<Record<S3Flaw, [number, string]>> = {
+  'slow-down': [503, 'SlowDown'],
+  error: [500, 'InternalError'],
+  denied: [403, 'AccessDenied'],
+};
+
+/** Passes requests on to an S3 server, signature and all, except for those that a rule spoils. */
+export class S3Proxy {
+  readonly #server: Server;
+  readonly #target: URL;
+  readonly #rules = new Set<S3Rule>();
+  readonly #holds = new Set<Hold>();
+
+  private constructor(server: Server, target: URL) {
+    this.#server = server;
+    this.#target = target;
+    server.on('request', (incoming: IncomingMessage, response: ServerResponse) => {
+      this.#handle(incoming, response).catch(() => incoming.socket.destroy());
+    });
+  }
+
+  /** Opens a proxy in front of `endpoint`. */
+  static async open(endpoint: string): Promise<S3Proxy> {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    return new S3Proxy(server, new URL(endpoint));
+  }
+
+  /** Host and port. */
+  get address(): string {
+    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** Spoils requests until the rule is used up or {@link drop}ped. */
+  spoil(rule: S3Rule): S3Rule {
+    const own = { ...rule };
+    this.#rules.add(own);
+    return own;
+  }
+
+  drop(rule: S3Rule): void {
+    this.#rules.delete(rule);
+  }
+
+  /** Holds the next upload to such a path in the middle of its body. */
+  hold(path: RegExp): HeldUpload {
+    const reached = Promise.withResolvers<void>();
+    const released = Promise.withResolvers<void>();
+    this.#holds.add({ path, reach: reached.resolve, released: released.promise });
+    return { reached: reached.promise, release: released.resolve };
+  }
+
+  async close(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  async #handle(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+    const path = incoming.url ?? '/';
+    const method = incoming.method ?? 'GET';
+    const flaw = this.#flawOf(method, path);
+    const isUpload = Number(incoming.headers['content-length'] ?? 0) > 0;
+    const status = flaw === null ? undefined : STATUS[flaw];
+    if (status !== undefined) {
+      for await (const _ of incoming);
+      response.writeHead(status[0], { 'content-type': 'application/xml' });
+      response.end(`<?xml version="1.0"?><Error><Code>${status[1]}</Code><Message>as told</Message></Error>`);
+      return;
+    }
+    const body = await read(incoming);
+    if (isUpload && flaw === 'flipped-bit') flip(body);
+    const { expect: _, ...headers } = incoming.headers;
+    const outgoing = request({ host: this.#target.hostname, port: this.#target.port, method, path, headers });
+    const answered = new Promise<IncomingMessage>((resolve, reject) => {
+      outgoing.once('response', resolve);
+      outgoing.once('error', reject);
+    });
+    answered.catch(() => undefined);
+    // A client that goes away takes the request with it, however much of it has come.
+    response.once('close', () => {
+      if (!response.writableFinished) outgoing.destroy();
+    });
+    if (isUpload && flaw === 'cut-body') {
+      outgoing.write(body.subarray(0, body.length / 2));
+      setTimeout(() => outgoing.destroy(), 20);
+      incoming.socket.destroy();
+      return;
+    }
+    if (isUpload) {
+      const hold = this.#holdOf(path);
+      outgoing.write(body.subarray(0, body.length / 2));
+      if (hold !== null) {
+        hold.reach();
+        await hold.released;
+      }
+      outgoing.end(body.subarray(body.length / 2));
+    } else outgoing.end();
+    const answer = await answered;
+    const content = await read(answer);
+    if (flaw === 'lost-answer') {
+      incoming.socket.destroy();
+      return;
+    }
+    if (!isUpload && flaw === 'flipped-bit') flip(content);
+    response.writeHead(answer.statusCode ?? 502, answer.headers);
+    if (!isUpload && flaw === 'cut-body') {
+      response.write(content.subarray(0, content.length / 2));
+      setTimeout(() => incoming.socket.destroy(), 20);
+      return;
+    }
+    response.end(content);
+  }
+
+  #flawOf(method: string, path: string): S3Flaw | null {
+    for (const rule of this.#rules) {
+      if (rule.method !== method || !rule.path.test(path)) continue;
+      rule.times -= 1;
+      if (rule.times <= 0) this.#rules.delete(rule);
+      return rule.flaw;
+    }
+    return null;
+  }
+
+  #holdOf(path: string): Hold | null {
+    for (const hold of this.#holds) {
+      if (!hold.path.test(path)) continue;
+      this.#holds.delete(hold);
+      return hold;
+    }
+    return null;
+  }
+}
+
+async function read(message: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of message as AsyncIterable<Buffer>) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+/** Flips a bit near the end: in a checkpoint that is a number of a tensor, not the header. */
+function flip(body: Buffer): void {
+  const at = Math.floor(body.length * 0.9);
+  const byte = body[at];
+  if (byte !== undefined) body[at] = byte ^ 1;
+}

@@ -1,0 +1,274 @@
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { startBackend } from '../../../scripts/stack/backend.ts';
+import type { Backend } from '../../../scripts/stack/backend.ts';
+import { TestService } from '../../integration/support/service.ts';
+import type { JobMessage } from '../../integration/support/service.ts';
+import type { WorkerProcess } from '../../integration/support/worker-process.ts';
+import { Link } from './link.ts';
+import { S3Proxy } from './s3-proxy.ts';
+
+/** Epochs of each job, and between two checkpoints: three chunks. */
+export const EPOCHS = 6;
+export const CHUNK_EPOCHS = 2;
+
+/** A pod counts as lost after this long without a sign of life. */
+export const HOLD_MS = 5_000;
+/** A pod that can't tell gives up after this long. */
+export const FENCE_MS = 6_500;
+/** A trainer that does nothing counts as stuck after this long. */
+export const STALL_MS = 4_000;
+
+/** Like production, but everything that waits for a fault waits for seconds. */
+const OVERRIDES = {
+  workflow: { chunkEpochs: CHUNK_EPOCHS },
+  pod: { beat: '1500ms', heartbeatThrottle: '500ms', fence: `${FENCE_MS}ms`, stall: `${STALL_MS}ms`, loadStall: '8s' },
+  backend: { timeout: '2s', progressInterval: '500ms' },
+  activities: {
+    holdPod: { heartbeat: `${HOLD_MS}ms` },
+    findResumePoint: { retry: { initialInterval: '200ms', maximumInterval: '1s' } },
+    promote: { startToClose: '15s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
+    notify: { startToClose: '5s', retry: { initialInterval: '300ms', maximumInterval: '1s' } },
+  },
+};
+
+/** A pod worker with links of its own. */
+export interface Pod {
+  worker: WorkerProcess;
+  temporal: Link;
+  s3: Link;
+  /** It is held still by a test: it takes no job. */
+  isFrozen: boolean;
+}
+
+/** A control worker or bridge with links of its own. */
+export interface Helper {
+  role: 'control' | 'bridge';
+  worker: WorkerProcess;
+  temporal: Link;
+  s3: Link;
+  amqp: Link;
+}
+
+/** How many of everything. */
+export interface WorldSize {
+  /** Cases at the same time; each has a backend of its own. */
+  lanes: number;
+  pods: number;
+}
+
+/** The real parts, and around them service processes that can be broken one by one: used for many cases. */
+export class World {
+  readonly service: TestService;
+  readonly backends: Backend[];
+  readonly token: string;
+  readonly s3: S3Proxy;
+  readonly pods: Pod[] = [];
+  readonly helpers: Helper[] = [];
+  readonly #size: WorldSize;
+  readonly #points: string;
+  /** Every process that ever ran, for its log. */
+  readonly workers: WorkerProcess[] = [];
+  #reference: Promise<Record<string, Buffer>> | null = null;
+  #filling: Promise<void> | null = null;
+  #isClosing = false;
+
+  private constructor(parts: {
+    service: TestService;
+    backends: Backend[];
+    token: string;
+    s3: S3Proxy;
+    size: WorldSize;
+  }) {
+    this.service = parts.service;
+    this.backends = parts.backends;
+    this.token = parts.token;
+    this.s3 = parts.s3;
+    this.#size = parts.size;
+    this.#points = path.join(this.service.directory, 'fault-points');
+    mkdirSync(this.#points);
+  }
+
+  static async start(size: WorldSize): Promise<World> {
+    const token = randomBytes(24).toString('hex');
+    const backends = await Promise.all(Array.from({ length: size.lanes }, () => startBackend({ token })));
+    const allowedOrigins = backends.map(({ origin }) => origin);
+    const overrides = { ...OVERRIDES, backend: { ...OVERRIDES.backend, allowedOrigins } };
+    const service = await TestService.start({ token, overrides });
+    const s3 = await S3Proxy.open(service.stack.s3.endpoint);
+    const world = new World({ service, backends, token, s3, size });
+    await Promise.all([world.startHelper('control'), world.startHelper('bridge'), world.fillPods()]);
+    return world;
+  }
+
+  /** What `brushwork train` makes of the same pictures: computed once. */
+  reference(): Promise<Record<string, Buffer>> {
+    this.#reference ??= this.service.trainByHand(EPOCHS);
+    return this.#reference;
+  }
+
+  /** Starts pods until there are enough that can take a job. */
+  fillPods(): Promise<void> {
+    this.#filling ??= this.#fillPods().finally(() => {
+      this.#filling = null;
+    });
+    return this.#filling;
+  }
+
+  async startHelper(role: Helper['role']): Promise<Helper> {
+    const links = await this.#links();
+    const worker = await this.#startWorker([role], links);
+    const helper = { role, worker, ...links };
+    this.helpers.push(helper);
+    return helper;
+  }
+
+  /** The pod that runs in, or is the parent of, this process. */
+  podWithProcess(pid: number): Pod | undefined {
+    return this.pods.find(({ worker }) => worker.pid === pid || worker.pid === parentOf(pid));
+  }
+
+  /** Running helpers of a role. */
+  helpersOf(role: Helper['role']): Helper[] {
+    return this.helpers.filter((helper) => helper.role === role && helper.worker.isRunning);
+  }
+
+  /** Arms a point: whoever reaches it for this job is held there. */
+  arm(point: string, taskId: string): void {
+    writeFileSync(path.join(this.#points, `${point}.${taskId}`), '');
+  }
+
+  disarm(taskId: string): void {
+    for (const name of readdirSync(this.#points)) {
+      if (name.includes(`.${taskId}`)) rmSync(path.join(this.#points, name), { force: true });
+    }
+  }
+
+  /** The process that is held at an armed point, or null while none has come there. */
+  reachedBy(point: string, taskId: string): number | null {
+    const prefix = `${point}.${taskId}.`;
+    const name = readdirSync(this.#points).find((entry) => entry.startsWith(prefix));
+    return name === undefined ? null : Number(name.slice(prefix.length));
+  }
+
+  release(point: string, taskId: string, pid: number): void {
+    rmSync(path.join(this.#points, `${point}.${taskId}.${pid}`), { force: true });
+  }
+
+  /** Blocks the event loop of a process that is held. */
+  block(point: string, taskId: string, pid: number, durationMs: number): void {
+    const file = path.join(this.#points, `${point}.${taskId}.${pid}`);
+    if (existsSync(file)) writeFileSync(file, `block ${durationMs}`);
+  }
+
+  /** Runs `tctl` against the stack's server. */
+  async tctl(...words: string[]): Promise<string> {
+    const { stack } = this.service;
+    const global = ['--address', stack.temporalAddress, '--namespace', 'default'];
+    const { stdout } = await promisify(execFile)(stack.tctlPath, [...global, ...words]);
+    return stdout;
+  }
+
+  /** A job for the backend of a lane. */
+  job(lane: number): JobMessage {
+    const backendOrigin = this.backends[lane]?.origin;
+    if (backendOrigin === undefined) throw new Error(`There is no lane ${lane}.`);
+    return { ...this.service.job(EPOCHS), backendOrigin };
+  }
+
+  async stop(): Promise<void> {
+    this.#isClosing = true;
+    await this.#filling?.catch(() => undefined);
+    for (const { worker } of [...this.pods, ...this.helpers]) resume(worker.pid);
+    await this.service.stop();
+    const links = [...this.pods, ...this.helpers].flatMap((process) => [process.temporal, process.s3]);
+    await Promise.all([...links, ...this.helpers.map(({ amqp }) => amqp), this.s3].map((link) => link.close()));
+    await Promise.all(this.backends.map((backend) => backend.stop()));
+  }
+
+  async #fillPods(): Promise<void> {
+    for (;;) {
+      for (const pod of this.pods.filter(({ worker }) => !worker.isRunning)) {
+        this.pods.splice(this.pods.indexOf(pod), 1);
+        await Promise.all([pod.temporal.close(), pod.s3.close()]);
+      }
+      const missing = this.#size.pods - this.pods.filter(({ isFrozen }) => !isFrozen).length;
+      if (missing <= 0 || this.#isClosing) return;
+      const { amqp, ...links } = await this.#links();
+      await amqp.close();
+      try {
+        const worker = await this.#startWorker(['pod'], links);
+        this.pods.push({ worker, ...links, isFrozen: false });
+      } catch (error) {
+        // A part that it needs is down just now.
+        if (this.#isClosing) return;
+        await sleep(500);
+      }
+    }
+  }
+
+  async #links(): Promise<{ temporal: Link; s3: Link; amqp: Link }> {
+    const { stack } = this.service;
+    const [temporal, s3, amqp] = await Promise.all([
+      Link.open(stack.temporalAddress),
+      Link.open(this.s3.address),
+      Link.open(new URL(stack.amqpUrl).host),
+    ]);
+    return { temporal, s3, amqp };
+  }
+
+  async #startWorker(roles: string[], links: { temporal: Link; s3: Link; amqp?: Link }): Promise<WorkerProcess> {
+    const worker = await this.service.startWorker(roles, {
+      TEMPORAL_ADDRESS: links.temporal.address,
+      AWS_ENDPOINT_URL: `http://${links.s3.address}`,
+      BRUSHWORK_FAULT_POINTS: this.#points,
+      ...(links.amqp === undefined ? {} : { RABBITMQ_PORT: links.amqp.address.split(':')[1] ?? '' }),
+    });
+    this.workers.push(worker);
+    return worker;
+  }
+}
+
+/** Process ids of the children of a process. */
+export function childrenOf(pid: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((child) => parentOf(child) === pid);
+}
+
+function parentOf(pid: number): number | null {
+  try {
+    // pid (name) state ppid …; the name may hold anything, a bracket too.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+  } catch {
+    return null;
+  }
+}
+
+/** Sends a signal to a process that may be gone. */
+export function signal(pid: number | undefined, name: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(pid, name);
+  } catch {
+    // It is gone.
+  }
+}
+
+/** Lets a process and its children go on. */
+export function resume(pid: number | undefined): void {
+  if (pid === undefined) return;
+  for (const one of [pid, ...childrenOf(pid)]) signal(one, 'SIGCONT');
+}
+
+/** Freezes a process and its children. */
+export function freeze(pid: number | undefined): void {
+  if (pid === undefined) return;
+  for (const one of [pid, ...childrenOf(pid)]) signal(one, 'SIGSTOP');
+}

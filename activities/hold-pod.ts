@@ -25,16 +25,16 @@ const ANSWERS = [ActivityCancelledError, ActivityPausedError, ActivityResetError
 export async function holdPod({ holdId, taskId }: HoldPodInput, deps: PodDependencies): Promise<never> {
   const { fence, trainer, timing, pod } = deps;
   const context = Context.current();
-  const lost = new AbortController();
-  let acceptedAt = Date.now();
+  const endTrainer = () => void trainer.kill();
   fence.open(holdId);
+  const lost = fence.signalOf(holdId);
+  lost.addEventListener('abort', endTrainer);
   const watch = setInterval(() => {
-    const silentMs = Date.now() - acceptedAt;
-    if (silentMs <= timing.fenceMs || lost.signal.aborted) return;
-    const error = new PodLostError(`No heartbeat was accepted for ${Math.round(silentMs / 1000)} s: the pod gave up.`);
-    fence.close(holdId, error);
-    lost.abort(error);
-    void trainer.kill();
+    try {
+      fence.check(holdId);
+    } catch {
+      // The fence has told everybody by its signal.
+    }
   }, timing.fenceMs / FENCE_CHECKS_PER_LIMIT);
   try {
     const runtime = await deps.runtime();
@@ -48,18 +48,20 @@ export async function holdPod({ holdId, taskId }: HoldPodInput, deps: PodDepende
     await faultPoint('hold:taken', taskId);
     await announce(held);
     await faultPoint('hold:announced', taskId);
-    const over = AbortSignal.any([context.cancellationSignal, lost.signal]);
+    const over = AbortSignal.any([context.cancellationSignal, lost]);
     for (;;) {
       over.throwIfAborted();
       // The SDK's own heartbeat keeps the local time limit at bay and brings cancels; the direct one tells whether the
       // server takes it.
       context.heartbeat();
-      if (await beat(timing.beatMs)) acceptedAt = Date.now();
+      const sentAtMs = performance.now();
+      if (await beat(timing.beatMs)) fence.accepted(holdId, sentAtMs);
       over.throwIfAborted();
       await sleep(timing.beatMs, undefined, { signal: over }).catch(() => undefined);
     }
   } finally {
     clearInterval(watch);
+    lost.removeEventListener('abort', endTrainer);
     fence.close(holdId, new PodLostError('The hold has ended.'));
     // The slot is free when this returns: nothing of this job may still be at work on the trainer by then.
     await fence.vacated(holdId, VACATE_LIMIT_MS);

@@ -4,13 +4,29 @@ import type { BrushworkError } from '../common/errors.ts';
 
 const VACATED_CHECK_MS = 20;
 
+interface Hold {
+  holdId: string;
+  controller: AbortController;
+  /** When the newest heartbeat that was accepted was sent, by a clock that is never set. */
+  aliveAtMs: number;
+}
+
 /**
  * Stands between a pod's activities and everything they could change: only the job that holds the pod passes. Once a
  * hold is over, however it ended, nothing of that job is written any more.
+ *
+ * A hold is also over when no heartbeat was accepted for too long: another pod may have taken over. Each check looks at
+ * the clock itself, since in a process that was frozen or blocked no timer has fired when its activities go on.
  */
 export class PodFence {
-  #hold: { holdId: string; controller: AbortController } | null = null;
+  readonly #limitMs: number;
+  #hold: Hold | null = null;
   readonly #inside = new Map<string, number>();
+
+  /** @param limitMs - a hold without an accepted heartbeat for this long is over */
+  constructor(limitMs: number) {
+    this.#limitMs = limitMs;
+  }
 
   /**
    * Lets a job in.
@@ -21,7 +37,16 @@ export class PodFence {
     if (this.#hold !== null) {
       throw new InternalError(`This pod is held by ${this.#hold.holdId} and can't be held by ${holdId} as well.`);
     }
-    this.#hold = { holdId, controller: new AbortController() };
+    this.#hold = { holdId, controller: new AbortController(), aliveAtMs: performance.now() };
+  }
+
+  /**
+   * A heartbeat was accepted.
+   *
+   * @param sentAtMs - when it was sent, by `performance.now()`: the answer may have been long on its way
+   */
+  accepted(holdId: string, sentAtMs: number): void {
+    if (this.#hold?.holdId === holdId) this.#hold.aliveAtMs = sentAtMs;
   }
 
   /**
@@ -41,10 +66,15 @@ export class PodFence {
    * @throws PodLostError when the pod is not held under this id (any more)
    */
   signalOf(holdId: string): AbortSignal {
-    if (this.#hold?.holdId !== holdId) {
+    const hold = this.#hold;
+    if (hold?.holdId !== holdId) {
       throw new PodLostError('The pod is not held by this job any more. The job goes on elsewhere.');
     }
-    return this.#hold.controller.signal;
+    const silentMs = performance.now() - hold.aliveAtMs;
+    if (silentMs <= this.#limitMs) return hold.controller.signal;
+    const error = new PodLostError(`No heartbeat was accepted for ${Math.round(silentMs / 1000)} s: the pod gave up.`);
+    this.close(holdId, error);
+    throw error;
   }
 
   /**
@@ -70,8 +100,8 @@ export class PodFence {
    * @param limitMs - and not longer
    */
   async vacated(holdId: string, limitMs: number): Promise<void> {
-    const deadline = Date.now() + limitMs;
-    while (this.#inside.has(holdId) && Date.now() < deadline) await sleep(VACATED_CHECK_MS);
+    const deadlineMs = performance.now() + limitMs;
+    while (this.#inside.has(holdId) && performance.now() < deadlineMs) await sleep(VACATED_CHECK_MS);
   }
 
   /**

@@ -8,6 +8,7 @@ import type { PodDependencies } from './dependencies.ts';
 import { exportDirectory } from './job-files.ts';
 import { withHeartbeats } from './on-held-pod.ts';
 import type { HeldPodScope } from './on-held-pod.ts';
+import { StallWatch } from './stall-watch.ts';
 import { standAt } from './trainer-job.ts';
 import { stagingPrefix } from './weight-keys.ts';
 
@@ -22,8 +23,7 @@ export async function upload(
     await faultPoint('upload:begin', input.taskId);
     await rm(directory, { recursive: true, force: true });
     await mkdir(directory, { recursive: true });
-    await standAt({ ...input, steps: input.totalSteps }, signal, deps);
-    await deps.trainer.exportWeights(directory);
+    await exportWeights(directory, input, signal, deps);
     await faultPoint('upload:exported', input.taskId);
     const prefix = stagingPrefix(input, randomUUID());
     const objects: ManifestObject[] = [];
@@ -36,6 +36,31 @@ export async function upload(
     await faultPoint('upload:end', input.taskId);
     return { stagingPrefix: prefix, objects };
   });
+}
+
+/** The trainer's part, which must not take for ever: a trainer that hangs, or is called off, is ended. */
+async function exportWeights(
+  directory: string,
+  input: UploadInput,
+  signal: AbortSignal,
+  deps: PodDependencies,
+): Promise<void> {
+  const { trainer, timing } = deps;
+  const watch = new StallWatch({ loadStallMs: timing.loadStallMs, stallMs: timing.loadStallMs });
+  const over = AbortSignal.any([signal, watch.signal]);
+  const endTrainer = () => void trainer.kill();
+  over.addEventListener('abort', endTrainer);
+  try {
+    await standAt({ ...input, steps: input.totalSteps }, over, deps);
+    watch.moved(timing.loadStallMs);
+    await trainer.exportWeights(directory);
+    over.throwIfAborted();
+  } catch (error) {
+    throw over.aborted ? over.reason : error;
+  } finally {
+    over.removeEventListener('abort', endTrainer);
+    watch.stop();
+  }
 }
 
 async function filesBelow(directory: string): Promise<string[]> {

@@ -60,7 +60,7 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
     trainer,
     runtime,
     baseModel,
-    fence: new PodFence(),
+    fence: new PodFence(pod.fenceMs),
     jobDirectory: (holdId) => path.join(scratch, holdId),
     imageRules: { endpoint: storage.endpoint, fileUriRoot: storage.fileUriRoot },
     recipe: config.training.recipe,

@@ -117,8 +117,7 @@ const storeSpoilt = REQUESTS.flatMap(({ name, method, path, again }) =>
     // Pictures are not the service's to verify: nothing says what their bytes should be.
     .map((flaw): FaultCase => {
       const times = flaw === 'lost-answer' || flaw === 'flipped-bit' ? 1 : FLAW_TIMES;
-      const spoil = ({ world, job }: Scene) =>
-        void world.s3.spoil({ method, path: path(job.styleId), flaw, times });
+      const spoil = ({ world, job }: Scene) => void world.s3.spoil({ method, path: path(job.styleId), flaw, times });
       const base = fromTheStart(`store-${flaw}`, name, FLAWS[flaw], { prepare: again === true ? nothing : spoil });
       if (again !== true) return { ...base, isDamaged: flaw === 'flipped-bit' };
       const moment = MOMENTS.find(({ name: wanted }) => wanted === 'checkpoint:end');
@@ -149,7 +148,11 @@ const DAMAGES: Record<string, { about: string; part: 'manifests' | 'data'; body:
     },
   },
   'data-gone': { about: 'the newest data is gone', part: 'data', body: () => null },
-  'manifest-cut': { about: 'the newest manifest is cut short', part: 'manifests', body: (bytes) => bytes.subarray(0, 99) },
+  'manifest-cut': {
+    about: 'the newest manifest is cut short',
+    part: 'manifests',
+    body: (bytes) => bytes.subarray(0, 99),
+  },
   'manifest-empty': { about: 'the newest manifest is empty', part: 'manifests', body: () => Buffer.alloc(0) },
   'manifest-gone': { about: 'the newest manifest is gone', part: 'manifests', body: () => null },
   'manifest-of-another': {
@@ -189,8 +192,16 @@ const damaged = ['checkpoint:end', 'upload:begin'].flatMap((name) =>
 
 /** How the backend may treat a final notice; it is well again afterwards. */
 const BEHAVIOURS: Record<string, BackendBehaviour & { about: string }> = {
-  'backend-down': { about: 'connections break before the notice is read, five times', cut: 'before-accepting', times: 5 },
-  'backend-forgets': { about: 'it takes the notice and breaks the connection, twice', cut: 'after-accepting', times: 2 },
+  'backend-down': {
+    about: 'connections break before the notice is read, five times',
+    cut: 'before-accepting',
+    times: 5,
+  },
+  'backend-forgets': {
+    about: 'it takes the notice and breaks the connection, twice',
+    cut: 'after-accepting',
+    times: 2,
+  },
   'backend-slow': { about: 'it takes the notice and answers too late, once', delayMs: 2_600, times: 1 },
   'backend-500': { about: 'it answers 500, four times', status: 500, times: 4 },
   'backend-502': { about: 'it answers 502, four times', status: 502, times: 4 },

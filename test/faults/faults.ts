@@ -33,6 +33,8 @@ const isStarted = (moment: Moment) => moment.name !== 'bridge:received';
 
 /** Longer than a pod may be silent, and longer than it takes the pod to notice. */
 const LONG_MS = FENCE_MS + 2_500;
+/** What was begun before may still arrive. */
+const SETTLE_MS = 500;
 /** Too short for anybody to notice. */
 const SHORT_MS = HOLD_MS / 2;
 
@@ -69,6 +71,7 @@ const podLinkBroken =
   async (scene, reached) => {
     const pod = await podOf(scene, reached);
     pod[link][how]();
+    if (durationMs > FENCE_MS) scene.zombies.push({ pod, sinceMs: Date.now() + FENCE_MS + SETTLE_MS });
     reached.release();
     await sleep(durationMs);
     pod[link].heal();
@@ -144,6 +147,7 @@ export const FAULTS: readonly Fault[] = [
       void scene.world.fillPods();
       reached.release();
       await sleep(HOLD_MS + 1_000 + scene.random() * 6_000);
+      scene.zombies.push({ pod, sinceMs: Date.now() });
       resume(pod.worker.pid);
       pod.isFrozen = false;
     },
@@ -153,7 +157,8 @@ export const FAULTS: readonly Fault[] = [
     about: "the pod worker's event loop blocked for longer than the hold",
     places: ['pod'],
     suits: ({ upload }) => upload === undefined,
-    strike: async (_scene, reached) => {
+    strike: async (scene, reached) => {
+      scene.zombies.push({ pod: await podOf(scene, reached), sinceMs: Date.now() + SETTLE_MS });
       reached.block(LONG_MS);
       await sleep(LONG_MS);
     },

@@ -35,6 +35,8 @@ export interface Evidence {
   reference: Record<string, Buffer>;
   /** Keys that belong to the job, at its end and at the end of everything. */
   objects: { atEnd: StoredObject[]; later: StoredObject[] };
+  /** Requests of pods that had lost the job. */
+  zombieWrites: string[];
   /** Data of checkpoints whose manifest is there and that are not what it says. */
   damagedCheckpoints: string[];
   secrets: string[];
@@ -112,12 +114,13 @@ export function nothingPartial({ outcome, objects, damagedCheckpoints }: Evidenc
   return faults;
 }
 
-/** 5: nobody changes anything after the end: neither the bucket nor what the backend knows. */
-export function nothingLate({ objects: { atEnd, later } }: Evidence): string[] {
+/** 5: a pod that lost the job changes nothing, and nobody does after the end: neither the bucket nor what the backend knows. */
+export function nothingLate({ zombieWrites, objects: { atEnd, later } }: Evidence): string[] {
   const show = ({ key, etag, writtenAtMs }: StoredObject) => `${key} ${etag} ${writtenAtMs}`;
   const before = new Set(atEnd.map(show));
   const after = new Set(later.map(show));
   return [
+    ...zombieWrites.map((write) => `written without the job: ${write}`),
     ...[...after].filter((object) => !before.has(object)).map((object) => `written after the end: ${object}`),
     ...[...before].filter((object) => !after.has(object)).map((object) => `gone after the end: ${object}`),
   ];

@@ -39,6 +39,8 @@ interface Ended {
 
 /** A pod may go on for a moment after its job was terminated: nobody tells it. */
 const TERMINATED_SETTLE_MS = 6_000;
+/** Cases between two that hit everybody. */
+const GROUP_SIZE = 12;
 /** What comes late must have come by then. */
 const SETTLE_MS = 4_000;
 
@@ -58,21 +60,16 @@ export async function runCases(cases: readonly FaultCase[], options: RunOptions)
       for (const one of results) onResult(one.result);
       ended.push(...results);
     };
-    const order = shuffled(cases, randomOf(`order ${seed}`));
-    const alone = order.filter(({ isShared }) => !isShared);
-    const work = async (lane: number) => {
-      while (Date.now() < deadlineMs) {
-        const next = alone.shift();
-        if (next === undefined) return;
-        await run([next], lane);
-      }
-    };
-    await Promise.all(Array.from({ length: lanes }, (_, lane) => work(lane)));
-    const batches = [...Map.groupBy(order.filter(({ isShared }) => isShared), ({ fault }) => fault).values()];
-    for (const batch of batches) {
-      for (let start = 0; start < batch.length && Date.now() < deadlineMs; start += lanes) {
-        await run(batch.slice(start, start + lanes), 0);
-      }
+    const inTime = () => Date.now() < deadlineMs;
+    for (const { isShared, members } of groupsOf(cases, lanes, randomOf(`order ${seed}`))) {
+      if (isShared && inTime()) await run(members, 0);
+      if (isShared) continue;
+      const waiting = [...members];
+      const work = async (lane: number) => {
+        for (let next = waiting.shift(); next !== undefined && inTime(); next = waiting.shift())
+          await run([next], lane);
+      };
+      await Promise.all(Array.from({ length: lanes }, (_, lane) => work(lane)));
     }
     await sleep(SETTLE_MS);
     for (const one of ended) await lookAgain(one);
@@ -81,6 +78,30 @@ export async function runCases(cases: readonly FaultCase[], options: RunOptions)
   } finally {
     await world.stop();
   }
+}
+
+/** Cases that run side by side. */
+interface Group {
+  /** Struck together by one fault; else one by one, in whichever lane is free. */
+  isShared: boolean;
+  members: FaultCase[];
+}
+
+/** In an order in which a run that is cut short has tried some of everything. */
+function groupsOf(cases: readonly FaultCase[], lanes: number, random: () => number): Group[] {
+  const order = shuffled(cases, random);
+  const cut = (members: FaultCase[], size: number, isShared: boolean): Group[] =>
+    Array.from({ length: Math.ceil(members.length / size) }, (_, index) => ({
+      isShared,
+      members: members.slice(index * size, (index + 1) * size),
+    }));
+  const byFault = Map.groupBy(
+    order.filter(({ isShared }) => isShared),
+    ({ fault }) => fault,
+  );
+  const shared = [...byFault.values()].flatMap((members) => cut(members, lanes, true));
+  const others = order.filter(({ isShared }) => !isShared);
+  return shuffled([...shared, ...cut(others, GROUP_SIZE, false)], random);
 }
 
 async function runBatch(world: World, batch: FaultCase[], firstLane: number, seed: number): Promise<Ended[]> {
@@ -159,7 +180,9 @@ async function objectsWhenPossible(scene: Scene): Promise<StoredObject[]> {
 }
 
 function check(evidence: Evidence): string[] {
-  return INVARIANTS.flatMap((invariant, index) => invariant(evidence).map((fault) => `invariant ${index + 1}: ${fault}`));
+  return INVARIANTS.flatMap((invariant, index) =>
+    invariant(evidence).map((fault) => `invariant ${index + 1}: ${fault}`),
+  );
 }
 
 /** Nothing may have changed since the end of the job. */
@@ -168,7 +191,12 @@ async function lookAgain({ scene, result, evidence }: Ended): Promise<void> {
   const { backend, job } = scene;
   const requests = backend.requests.filter(({ body }) => body?.['style_id'] === job.styleId);
   const later = await objectsOf(scene);
-  const faults = check({ ...evidence, requests, objects: { ...evidence.objects, later } });
+  const faults = check({
+    ...evidence,
+    requests,
+    zombieWrites: scene.zombieWrites(),
+    objects: { ...evidence.objects, later },
+  });
   result.violations.push(...faults.map((fault) => `later, ${fault}`));
 }
 

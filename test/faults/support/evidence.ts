@@ -104,7 +104,9 @@ export async function gather(
     published: await world.service.weightsOf(job),
     reference: await world.reference(),
     objects: { atEnd, later: atEnd },
-    damagedCheckpoints: faultCase.isDamaged === true && faultCase.outcome !== 'complete' ? [] : await damagedCheckpoints(scene),
+    zombieWrites: scene.zombieWrites(),
+    damagedCheckpoints:
+      faultCase.isDamaged === true && faultCase.outcome !== 'complete' ? [] : await damagedCheckpoints(scene),
     secrets: secretsOf(world),
     texts: [
       ...runs.map(({ text }) => text),
@@ -113,4 +115,3 @@ export async function gather(
     ],
   };
 }
-

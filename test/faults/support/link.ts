@@ -22,6 +22,8 @@ export class Link {
   readonly #server: Server;
   readonly #target: { host: string; port: number };
   readonly #pairs = new Set<Pair>();
+  /** Ports from which the target was ever reached: it tells by them who asked. */
+  readonly ports = new Set<number>();
   #mode: Mode = 'pass';
   #delayMs = 0;
 
@@ -92,6 +94,9 @@ export class Link {
       return;
     }
     const server = createConnection(this.#target);
+    server.once('connect', () => {
+      if (server.localPort !== undefined) this.ports.add(server.localPort);
+    });
     const pair = { client, server };
     this.#pairs.add(pair);
     this.#relay(client, server, pair);

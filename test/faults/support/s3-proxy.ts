@@ -27,6 +27,15 @@ export interface S3Rule {
   times: number;
 }
 
+/** A request that changes something in the bucket. */
+export interface S3Write {
+  atMs: number;
+  method: string;
+  path: string;
+  /** Where it came from. */
+  port: number;
+}
+
 /** An upload that the proxy holds in the middle of its body. */
 export interface HeldUpload {
   reached: Promise<void>;
@@ -49,6 +58,8 @@ const STATUS: Partial<Record<S3Flaw, [number, string]>> = {
 export class S3Proxy {
   readonly #server: Server;
   readonly #target: URL;
+  /** Everything that was asked to be changed, oldest first. */
+  readonly writes: S3Write[] = [];
   readonly #rules = new Set<S3Rule>();
   readonly #holds = new Set<Hold>();
 
@@ -99,6 +110,8 @@ export class S3Proxy {
   async #handle(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = incoming.url ?? '/';
     const method = incoming.method ?? 'GET';
+    if (method !== 'GET' && method !== 'HEAD')
+      this.writes.push({ atMs: Date.now(), method, path, port: incoming.socket.remotePort ?? 0 });
     const flaw = this.#flawOf(method, path);
     const isUpload = Number(incoming.headers['content-length'] ?? 0) > 0;
     const status = flaw === null ? undefined : STATUS[flaw];

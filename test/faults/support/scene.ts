@@ -43,6 +43,8 @@ export class Scene {
   /** Seeded by the case. */
   readonly random: () => number;
   readonly samples: Sample[] = [];
+  /** Pods that lost the job and live on, and from when on they may change nothing. */
+  readonly zombies: { pod: Pod; sinceMs: number }[] = [];
   #closing: Closing | null = null;
   #isOver = false;
   #sampling: Promise<void> = Promise.resolve();
@@ -108,6 +110,15 @@ export class Scene {
     return this.world.service.handleOf(this.job);
   }
 
+  /** What pods without the job have written for it. */
+  zombieWrites(): string[] {
+    return this.zombies.flatMap(({ pod, sinceMs }) =>
+      this.world.s3.writes
+        .filter(({ atMs, port, path }) => atMs >= sinceMs && pod.s3.ports.has(port) && this.#isMine(path))
+        .map(({ atMs, method, path }) => `${method} ${path} ${atMs - sinceMs} ms late`),
+    );
+  }
+
   /** Null where nobody answers. */
   async status(): Promise<TrainStatus | null> {
     return this.world.service.statusOf(this.job).catch(() => null);
@@ -154,6 +165,10 @@ export class Scene {
     await this.#sampling;
   }
 
+  #isMine(path: string): boolean {
+    return path.includes(`/style_${this.job.styleId}/`);
+  }
+
   async #reachPoint(point: string): Promise<number> {
     const { taskId } = this.job;
     let pid: number | null = null;
@@ -161,11 +176,7 @@ export class Scene {
       pid = this.world.reachedBy(point, taskId);
       return pid !== null;
     };
-    await until(
-      reached,
-      () => `${point}; last status ${JSON.stringify(this.samples.at(-1)?.status)}`,
-      REACH_LIMIT_MS,
-    );
+    await until(reached, () => `${point}; last status ${JSON.stringify(this.samples.at(-1)?.status)}`, REACH_LIMIT_MS);
     return pid ?? 0;
   }
 

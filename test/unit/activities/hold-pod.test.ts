@@ -48,7 +48,7 @@ describe('holdPod', () => {
 
   beforeEach(() => {
     pod = new TestPod();
-    pod.deps.fence = new PodFence();
+    pod.deps.fence = new PodFence(pod.deps.timing.fenceMs);
     server = new FakeServer();
     environment = quietEnvironment(server.client);
   });
@@ -149,10 +149,33 @@ describe('PodFence', () => {
   });
 
   it('lets one job in at a time', () => {
-    const fence = new PodFence();
+    const fence = new PodFence(1000);
     fence.open('a');
     assert.throws(() => fence.open('b'), { code: 'INTERNAL' });
     assert.throws(() => fence.check('b'), { code: 'POD_LOST' });
     fence.check('a');
   });
+
+  it('is shut in a process that was frozen, before any timer could fire', () => {
+    const fence = new PodFence(50);
+    fence.open('a');
+    const signal = fence.signalOf('a');
+    freeze(80);
+    assert.throws(() => fence.check('a'), { code: 'POD_LOST', message: /No heartbeat was accepted/ });
+    assert.ok(signal.aborted);
+  });
+
+  it('counts from when a heartbeat was sent, not from when its answer came', () => {
+    const fence = new PodFence(50);
+    fence.open('a');
+    const sentAtMs = performance.now();
+    freeze(80);
+    fence.accepted('a', sentAtMs);
+    assert.throws(() => fence.check('a'), { code: 'POD_LOST' });
+  });
 });
+
+/** As SIGSTOP does: nothing of this process runs meanwhile. */
+function freeze(durationMs: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, durationMs);
+}

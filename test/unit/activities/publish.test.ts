@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { ApplicationFailure } from '@temporalio/common';
 import { createControlActivities, createPodActivities } from '../../../activities/index.ts';
 import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
 import type { PromoteResult, UploadResult } from '../../../common/activity-types.ts';
@@ -52,6 +53,13 @@ describe('upload and promote', () => {
   it('restores the final checkpoint where the trainer does not stand at the end', async () => {
     await upload();
     assert.deepEqual(pod.trainer.calls, ['prepare final.safetensors']);
+  });
+
+  it('ends a trainer that hangs while it exports', async () => {
+    pod.trainer.onExport = () => new Promise(() => undefined);
+    await assert.rejects(upload(), (error) => error instanceof ApplicationFailure && error.type === 'TRAINING_STALLED');
+    assert.ok(pod.trainer.calls.includes('kill'));
+    assert.deepEqual(pod.store.keys('staging/'), []);
   });
 
   it('uses a prefix of its own for each attempt', async () => {

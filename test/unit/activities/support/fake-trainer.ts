@@ -22,6 +22,8 @@ export class FakeTrainer implements Trainer {
   onStep: (step: number) => Promise<void> = () => Promise.resolve();
   /** Called by `prepare`. */
   onPrepare: (signal: AbortSignal) => Promise<void> = () => Promise.resolve();
+  /** Called by `exportWeights`; may never resolve. */
+  onExport: () => Promise<void> = () => Promise.resolve();
   readonly calls: string[] = [];
   #job: TrainerJob | null = null;
   #pictures: string[] = [];
@@ -88,6 +90,7 @@ export class FakeTrainer implements Trainer {
   }
 
   async exportWeights(directory: string): Promise<void> {
+    await Promise.race([this.onExport(), this.#killed.promise]);
     await mkdir(path.join(directory, 'peft'), { recursive: true });
     for (const name of ['lora_weights.safetensors', 'kohya.safetensors', 'peft/adapter_model.safetensors']) {
       await writeFile(path.join(directory, name), `${name} ${this.#state.weights}`);

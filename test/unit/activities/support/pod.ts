@@ -58,7 +58,7 @@ export class TestPod {
   readonly store = new MemoryStore();
   readonly trainer = new FakeTrainer();
   readonly backend = new FakeBackend();
-  readonly fence = new PodFence();
+  readonly fence = new PodFence(60_000);
   readonly holdId = randomUUID();
   readonly environment = quietEnvironment();
   readonly deps: PodDependencies;

@@ -24,7 +24,7 @@ export async function checkpoint(
   deps: PodDependencies,
 ): Promise<CheckpointResult> {
   return withHeartbeats(deps.timing.beatMs, async () => {
-    const startedAt = Date.now();
+    const startedAtMs = performance.now();
     const { store, bucket } = deps;
     const { signal } = scope;
     const { epoch, checkpointFile, holdId } = input;
@@ -52,7 +52,7 @@ export async function checkpoint(
     await pruneCheckpoints({ ...input, newestEpoch: epoch, count: deps.keepCheckpoints }, signal, deps);
     await deleteOlderFiles(checkpointFile);
     await faultPoint('checkpoint:end', input.taskId);
-    return { checkpoint: checkpointRef(manifest), sizeBytes, uploadMs: Date.now() - startedAt };
+    return { checkpoint: checkpointRef(manifest), sizeBytes, uploadMs: Math.round(performance.now() - startedAtMs) };
   });
 }
 

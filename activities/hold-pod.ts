@@ -73,7 +73,11 @@ async function announce(held: PodHeld): Promise<void> {
   const { client, info } = Context.current();
   const execution = info.workflowExecution;
   if (execution === undefined) throw new PodLostError('A hold belongs to a workflow.');
-  await client.workflow.getHandle(execution.workflowId, execution.runId).signal('podHeld', held);
+  try {
+    await client.workflow.getHandle(execution.workflowId, execution.runId).signal('podHeld', held);
+  } catch (error) {
+    throw new PodLostError('The pod could not tell the job that it is held.', { cause: error });
+  }
 }
 
 /** Sends one heartbeat past the SDK's throttle; false when the server could not be reached in time. */

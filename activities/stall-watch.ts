@@ -7,7 +7,7 @@ export class StallWatch {
   readonly #controller = new AbortController();
   readonly #timer: NodeJS.Timeout;
   #limitMs: number;
-  #movedAt = Date.now();
+  #movedAt = performance.now();
 
   /**
    * Starts to watch.
@@ -31,7 +31,7 @@ export class StallWatch {
    */
   moved(limitMs: number): void {
     this.#limitMs = limitMs;
-    this.#movedAt = Date.now();
+    this.#movedAt = performance.now();
   }
 
   stop(): void {
@@ -39,7 +39,7 @@ export class StallWatch {
   }
 
   #check(): void {
-    const stoodMs = Date.now() - this.#movedAt;
+    const stoodMs = performance.now() - this.#movedAt;
     if (stoodMs < this.#limitMs) return;
     const seconds = Math.round(stoodMs / 1000);
     this.#controller.abort(

@@ -66,14 +66,14 @@ export async function runBridge(config: Config, dependencies: BridgeDependencies
     while (!signal.aborted) {
       // With Temporal down, messages wait in the queue, where they can be seen, and not in our hands.
       if (await starter.isReachable()) {
-        const startedAtMs = Date.now();
+        const startedAtMs = performance.now();
         const ready = () => {
           logger.info({ queue: rabbitmq.queue, prefetch: rabbitmq.prefetch }, 'waiting for job messages');
           onReady();
         };
         const end = await runSession({ rabbitmq, handle, logger, signal, drainMs: timing.drainMs, onReady: ready });
         if (end.reason === 'stopped') break;
-        if (Date.now() - startedAtMs >= HEALTHY_SESSION_MS) backoff.reset();
+        if (performance.now() - startedAtMs >= HEALTHY_SESSION_MS) backoff.reset();
         logger.warn({ reason: reasonOf(end.error) }, 'stopped taking messages; trying again');
       }
       await sleep(backoff.nextMs(), undefined, { signal }).catch(() => undefined);
@@ -119,7 +119,7 @@ const messageFor = (outcome: 'started' | 'duplicate') =>
 /** Tries until Temporal takes the start, or for as long as a message may be held. */
 async function startWhenPossible(job: JobMessage, context: HandleContext): Promise<'started' | 'duplicate'> {
   const { starter, logger, timing, signal } = context;
-  const giveUpAtMs = Date.now() + timing.holdMs;
+  const giveUpAtMs = performance.now() + timing.holdMs;
   const backoff = new Backoff(FIRST_PAUSE_MS, timing.longestPauseMs);
   for (;;) {
     try {
@@ -127,7 +127,7 @@ async function startWhenPossible(job: JobMessage, context: HandleContext): Promi
     } catch (error) {
       signal.throwIfAborted();
       const pauseMs = backoff.nextMs();
-      if (!(error instanceof TemporalUnavailableError) || Date.now() + pauseMs > giveUpAtMs) throw error;
+      if (!(error instanceof TemporalUnavailableError) || performance.now() + pauseMs > giveUpAtMs) throw error;
       logger.warn({ reason: reasonOf(error), retryMs: pauseMs }, 'message held: trying again');
       await sleep(pauseMs, undefined, { signal });
     }

@@ -45,7 +45,7 @@ export const VERBS = {
   'build:native': { needs: ['node_modules', 'native'], commands: [], summary: 'build the C++ parts' },
   test: {
     needs: ['node_modules', 'native', 'stack', 'tctl'],
-    commands: [['node', 'scripts/testing/main.ts', 'native', 'unit', 'workflow', 'integration']],
+    commands: [['node', 'scripts/testing/main.ts', 'native', 'unit', 'workflow', 'integration', 'faults']],
     summary: 'run every test that needs no GPU',
   },
   'test:native': {
@@ -67,6 +67,11 @@ export const VERBS = {
     needs: ['node_modules', 'native', 'stack', 'tctl'],
     commands: [['node', 'scripts/testing/main.ts', 'integration']],
     summary: 'run the tests on real parts',
+  },
+  'test:faults': {
+    needs: ['node_modules', 'native', 'stack', 'tctl'],
+    commands: [['node', 'test/faults/main.ts']],
+    summary: 'strike every fault at every moment of a job',
   },
   lint: {
     needs: ['node_modules'],

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -151,7 +151,10 @@ class S3ObjectStore implements ObjectStore {
     const { bucket: Bucket, key: Key } = location;
     return this.#call(`writing ${show(location)}`, options, async (abort) => {
       try {
-        await this.#client.send(new PutObjectCommand({ Bucket, Key, Body: body, IfNoneMatch: '*' }), abort);
+        await this.#client.send(
+          new PutObjectCommand({ Bucket, Key, Body: body, ContentMD5: md5Of(body), IfNoneMatch: '*' }),
+          abort,
+        );
         return 'created';
       } catch (error) {
         if (isTaken(error)) return 'exists';
@@ -163,7 +166,7 @@ class S3ObjectStore implements ObjectStore {
   async put(location: ObjectLocation, body: string | Uint8Array, options: StoreCallOptions = {}): Promise<void> {
     const { bucket: Bucket, key: Key } = location;
     await this.#call(`writing ${show(location)}`, options, (abort) =>
-      this.#client.send(new PutObjectCommand({ Bucket, Key, Body: body }), abort),
+      this.#client.send(new PutObjectCommand({ Bucket, Key, Body: body, ContentMD5: md5Of(body) }), abort),
     );
   }
 
@@ -291,6 +294,11 @@ class S3ObjectStore implements ObjectStore {
       }
     }
   }
+}
+
+/** By this the store notices what was damaged on the way. */
+function md5Of(body: string | Uint8Array): string {
+  return createHash('md5').update(body).digest('base64');
 }
 
 async function pause(durationMs: number, signal: AbortSignal | undefined): Promise<void> {

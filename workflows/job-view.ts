@@ -75,6 +75,12 @@ export class JobView {
     if (changed) this.#options.onPhase(this.#status);
   }
 
+  /** Tells why the job does not get on just now, or with null that it does; the phase stays. */
+  explain(reason: string | null): void {
+    this.#status.reason = reason;
+    this.#show();
+  }
+
   /** Shows the pod that the job holds, or null when it was given back or lost. */
   holdsPod(pod: PodHeld | null): void {
     this.#status.host = pod?.host ?? null;

@@ -18,7 +18,7 @@ import type { JobFailure } from './failures.ts';
 import { JobView } from './job-view.ts';
 import { Operator } from './operator.ts';
 import { PodHolder } from './pod-holder.ts';
-import { PodWork } from './work-on-pod.ts';
+import { PAUSING, PodWork } from './work-on-pod.ts';
 import type { PodWorkContext, StagedWeights } from './work-on-pod.ts';
 
 /** Phases whose start the backend hears of; the last ones have notices of their own. */
@@ -209,7 +209,7 @@ class Job {
   #showPausing(): void {
     const { phase } = this.#view.status;
     if (phase !== 'preparing' && phase !== 'training') return;
-    this.#view.enter(phase, this.#operator.paused ? 'Pausing: the pod is given back at the next checkpoint.' : null);
+    this.#view.enter(phase, this.#operator.paused ? PAUSING : null);
   }
 }
 

@@ -6,7 +6,11 @@ import type { Budgets } from './budgets.ts';
 import { suspectsPod } from './budgets.ts';
 import type { Calls, OnPod } from './calls.ts';
 import { BudgetSpentError, PauseRequestedError, jobFailureOf } from './failures.ts';
+import type { JobFailure } from './failures.ts';
 import type { JobView } from './job-view.ts';
+
+/** Why a job that an operator pauses does not stop at once. */
+export const PAUSING = 'Pausing: the pod is given back at the next checkpoint.';
 
 /** What the work on a pod needs from the job. */
 export interface PodWorkContext {
@@ -81,9 +85,9 @@ export class PodWork {
   }
 
   async #train(): Promise<StagedWeights> {
-    const { view, input } = this.#context;
+    const { view } = this.#context;
     view.holdsPod(this.#pod);
-    view.enter('preparing', `Downloading ${input.images.length} pictures to ${this.#pod.host}.`);
+    view.enter('preparing', 'Looking for a checkpoint in the bucket.');
     const { resumeFrom, data } = await this.#prepare();
     const { config } = data;
     view.willTrain(config.epochs, data.doubts ?? []);
@@ -100,12 +104,15 @@ export class PodWork {
       // A commit that fails for good ends the training beside it at once.
       position = await Promise.race([this.#trainChunk(data, position), onlyFailureOf(commit)]);
       // Chunk n+2 never starts before checkpoint n is in the bucket.
+      view.explain('Waiting until the checkpoint before is in the bucket.');
       await commit;
+      view.explain(this.#context.paused() ? PAUSING : null);
       commit = this.#commit(data, position);
       commit.catch(() => undefined);
       if (this.#context.paused()) await commit;
       this.#leaveIfPaused();
     }
+    view.explain('Waiting until the last checkpoint is in the bucket.');
     await commit;
     view.enter('publishing', 'Uploading the weights in all formats.');
     const upload = await this.#retrying(() =>
@@ -130,7 +137,7 @@ export class PodWork {
   }
 
   async #prepare(): Promise<{ resumeFrom: CheckpointRef | null; data: DownloadResult }> {
-    const { calls, view, input, damagedManifests } = this.#context;
+    const { calls, view, input, paused, damagedManifests } = this.#context;
     const { styleId, taskId, images, tags, parameters } = input;
     for (;;) {
       const found = await calls.findResumePoint({
@@ -140,6 +147,7 @@ export class PodWork {
       });
       this.#leaveIfCancelled();
       view.resumesFrom(found);
+      view.explain(paused() ? PAUSING : `Downloading ${images.length} pictures to ${this.#pod.host}.`);
       const resumeFrom = found.checkpoint;
       const from = resumeFrom === null ? '' : `, checkpoint of epoch ${resumeFrom.epoch}`;
       try {
@@ -240,9 +248,19 @@ export class PodWork {
         const verdict = budgets.judge(failure);
         if (verdict.action !== 'retry') throw new BudgetSpentError(error);
         view.failedWith(failure);
-        await sleep(verdict.delayMs);
+        await this.#waitBeforeRetry(failure, verdict.delayMs);
       }
     }
+  }
+
+  async #waitBeforeRetry({ code, message }: JobFailure, delayMs: number): Promise<void> {
+    const { view } = this.#context;
+    const { reason } = view.status;
+    const explanation = `Trying again in ${Math.round(delayMs / 1000)} s after ${code}: ${message}`;
+    view.explain(explanation);
+    await sleep(delayMs);
+    // What runs beside this may have something else to say by now.
+    if (view.status.reason === explanation) view.explain(reason);
   }
 
   #leaveIfPaused(): void {

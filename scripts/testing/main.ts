@@ -7,7 +7,7 @@ const names = words.filter(isSuiteName);
 const unknown = words.filter((word) => !isSuiteName(word));
 if (unknown.length > 0 || names.length === 0) {
   console.error(
-    `Unknown or no test suite: ${unknown.join(' ')}. There are lint, format, native, unit, workflow, integration.`,
+    `Unknown or no test suite: ${unknown.join(' ')}. There are lint, format, native, unit, workflow, integration, faults.`,
   );
   process.exit(2);
 }

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { emptySummary, parseCtestJunit, type Summary } from './summary.ts';
 
 /** What `npm test` can run. */
-export type SuiteName = 'lint' | 'format' | 'native' | 'unit' | 'workflow' | 'integration';
+export type SuiteName = 'lint' | 'format' | 'native' | 'unit' | 'workflow' | 'integration' | 'faults';
 
 /** One runner and its limits. */
 interface Suite {
@@ -54,6 +54,11 @@ const SUITES: Record<SuiteName, Suite> = {
   unit: mochaSuite('unit', 10_000, 3 * MINUTE_MS),
   workflow: mochaSuite('workflow', 60_000, 5 * MINUTE_MS),
   integration: mochaSuite('integration', 180_000, 15 * MINUTE_MS),
+  faults: {
+    command: (resultFile) => ['node', 'test/faults/main.ts', '--subset', '--seed', '1', '--result', resultFile],
+    read: (text) => JSON.parse(text) as Summary,
+    limitMs: 6 * MINUTE_MS,
+  },
 };
 
 /** Whether a word names a suite. */

@@ -116,8 +116,12 @@ describe('trainStyle', function () {
     assert.ok((events ?? []).every((event) => !event.upsertWorkflowSearchAttributesEventAttributes));
   });
 
-  it('repeats a passing error on the same pod', async () => {
+  it('repeats a passing error on the same pod, and says what it waits for', async () => {
     const { world } = scene;
+    const chunk = Promise.withResolvers<void>();
+    world.when('trainEpochChunk', (_pod, input) =>
+      (input as { fromEpoch: number }).fromEpoch === 10 ? chunk.promise : undefined,
+    );
     let failures = 0;
     world.when('checkpoint', () => {
       failures += 1;
@@ -125,6 +129,10 @@ describe('trainStyle', function () {
     });
     await scene.addPod('a');
     const handle = await scene.start();
+    const says = (start: string) => async () => (await statusOf(handle)).reason?.startsWith(start) === true;
+    await until(says('Trying again in 2 s after STORAGE_UNAVAILABLE'), 'the reason of the pause');
+    chunk.resolve();
+    await until(says('Waiting until the checkpoint before'), 'the reason of the wait');
     await resultOf(handle);
     assert.equal(world.loggedOf('holdPod').filter((line) => line.endsWith('start')).length, 1);
     assert.ok(world.log.includes('checkpoint@a 10 failed'));

@@ -116,14 +116,15 @@ export class S3Proxy {
     const isUpload = Number(incoming.headers['content-length'] ?? 0) > 0;
     const status = flaw === null ? undefined : STATUS[flaw];
     if (status !== undefined) {
-      for await (const _ of incoming);
+      await read(incoming);
       response.writeHead(status[0], { 'content-type': 'application/xml' });
       response.end(`<?xml version="1.0"?><Error><Code>${status[1]}</Code><Message>as told</Message></Error>`);
       return;
     }
     const body = await read(incoming);
     if (isUpload && flaw === 'flipped-bit') flip(body);
-    const { expect: _, ...headers } = incoming.headers;
+    const headers = { ...incoming.headers };
+    delete headers.expect;
     const outgoing = request({ host: this.#target.hostname, port: this.#target.port, method, path, headers });
     const answered = new Promise<IncomingMessage>((resolve, reject) => {
       outgoing.once('response', resolve);

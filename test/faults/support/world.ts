@@ -30,8 +30,8 @@ const OVERRIDES = {
   backend: { timeout: '2s', progressInterval: '500ms' },
   activities: {
     holdPod: { heartbeat: `${HOLD_MS}ms` },
-    findResumePoint: { retry: { initialInterval: '200ms', maximumInterval: '1s' } },
-    promote: { startToClose: '15s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
+    findResumePoint: { startToClose: '12s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
+    promote: { startToClose: '12s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
     notify: { startToClose: '5s', retry: { initialInterval: '300ms', maximumInterval: '1s' } },
   },
 };

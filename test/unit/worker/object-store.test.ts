@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
@@ -95,6 +96,20 @@ describe('object store against a server that misbehaves', () => {
       await assert.rejects(store.getBytes(location, { maxBytes: 10 }), { code: expected });
     });
   }
+
+  it('sends the MD5 of what it writes, so that the store notices damage on the way', async () => {
+    const sent: unknown[] = [];
+    answers = [
+      (request, response) => {
+        sent.push(request.headers['content-md5']);
+        response.end();
+      },
+    ];
+    await store.put(location, 'body');
+    await store.putIfAbsent(location, 'body');
+    const md5 = createHash('md5').update('body').digest('base64');
+    assert.deepEqual(sent, [md5, md5]);
+  });
 
   it('a missing object is null, not an error', async () => {
     answers = [status(404, 'NoSuchKey')];

@@ -3,7 +3,7 @@ import { idOf } from './cases.ts';
 import type { FaultCase } from './cases.ts';
 import { INVARIANTS } from './invariants.ts';
 import type { Evidence, StoredObject } from './invariants.ts';
-import { gather, objectsOf, secretsOf } from './support/evidence.ts';
+import { gather, holdsIn, objectsOf, secretsOf } from './support/evidence.ts';
 import { randomOf, shuffled } from './support/random.ts';
 import { Scene } from './support/scene.ts';
 import type { Closing, Reached } from './support/scene.ts';
@@ -194,7 +194,7 @@ async function lookAgain({ scene, result, evidence }: Ended): Promise<void> {
   const faults = check({
     ...evidence,
     requests,
-    zombieWrites: scene.zombieWrites(),
+    zombieWrites: scene.zombieWrites(holdsIn(evidence.events)),
     objects: { ...evidence.objects, later },
   });
   result.violations.push(...faults.map((fault) => `later, ${fault}`));

@@ -80,6 +80,11 @@ export function secretsOf(world: World): string[] {
   return [world.token, s3.secretAccessKey, new URL(amqpUrl).password];
 }
 
+/** When which pod answered for the job. */
+export function holdsIn(events: readonly HistoryEvent[]): { atMs: number; queue: string }[] {
+  return events.flatMap(({ held }) => held ?? []);
+}
+
 /** Gathers all that is known of a case after its end; `objects.later` is still to come. */
 export async function gather(
   scene: Scene,
@@ -89,6 +94,7 @@ export async function gather(
 ): Promise<Evidence> {
   const { world, job, backend, samples } = scene;
   const runs = await runsOf(scene, faultCase.runs);
+  const events = runs.flatMap((run) => run.events);
   const requests = backend.requests.filter(({ body }) => body?.['style_id'] === job.styleId);
   return {
     outcome: faultCase.outcome,
@@ -99,12 +105,12 @@ export async function gather(
     closed: closing.status,
     runs: { expected: faultCase.runs, found: runs.length },
     requests,
-    events: runs.flatMap(({ events }) => events),
+    events,
     samples,
     published: await world.service.weightsOf(job),
     reference: await world.reference(),
     objects: { atEnd, later: atEnd },
-    zombieWrites: scene.zombieWrites(),
+    zombieWrites: scene.zombieWrites(holdsIn(events)),
     damagedCheckpoints:
       faultCase.isDamaged === true && faultCase.outcome !== 'complete' ? [] : await damagedCheckpoints(scene),
     secrets: secretsOf(world),

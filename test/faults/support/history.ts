@@ -6,6 +6,8 @@ type RawEvent = temporal.api.history.v1.IHistoryEvent;
 export interface HistoryEvent {
   scheduled?: { activity: string; fromEpoch?: number; untilEpoch?: number };
   completed?: { activity: string; epoch?: number };
+  /** A pod answered for the job. */
+  held?: { atMs: number; queue: string };
 }
 
 interface Input {
@@ -16,6 +18,10 @@ interface Input {
 function firstPayload(payloads: { data?: Uint8Array | null }[] | null | undefined): unknown {
   const data = payloads?.[0]?.data;
   return data === undefined || data === null || data.length === 0 ? null : JSON.parse(Buffer.from(data).toString());
+}
+
+function timeOf({ eventTime }: RawEvent): number {
+  return Number(eventTime?.seconds ?? 0) * 1000 + (eventTime?.nanos ?? 0) / 1e6;
 }
 
 /** Reads what was trained and committed from the events of one run. */
@@ -29,6 +35,11 @@ export function readHistory(events: readonly RawEvent[]): HistoryEvent[] {
       if (activity !== 'trainEpochChunk') return { scheduled: { activity } };
       const { fromEpoch = 0, untilEpoch = 0 } = firstPayload(scheduled.input?.payloads) as Input;
       return { scheduled: { activity, fromEpoch, untilEpoch } };
+    }
+    const signalled = event.workflowExecutionSignaledEventAttributes;
+    if (signalled?.signalName === 'podHeld') {
+      const { queue } = firstPayload(signalled.input?.payloads) as { queue: string };
+      return { held: { atMs: timeOf(event), queue } };
     }
     const completed = event.activityTaskCompletedEventAttributes;
     if (!completed) return {};

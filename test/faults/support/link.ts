@@ -22,8 +22,6 @@ export class Link {
   readonly #server: Server;
   readonly #target: { host: string; port: number };
   readonly #pairs = new Set<Pair>();
-  /** Ports from which the target was ever reached: it tells by them who asked. */
-  readonly ports = new Set<number>();
   #mode: Mode = 'pass';
   #delayMs = 0;
 
@@ -94,9 +92,6 @@ export class Link {
       return;
     }
     const server = createConnection(this.#target);
-    server.once('connect', () => {
-      if (server.localPort !== undefined) this.ports.add(server.localPort);
-    });
     const pair = { client, server };
     this.#pairs.add(pair);
     this.#relay(client, server, pair);

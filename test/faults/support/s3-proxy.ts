@@ -32,8 +32,8 @@ export interface S3Write {
   atMs: number;
   method: string;
   path: string;
-  /** Where it came from. */
-  port: number;
+  /** Where it came in, see {@link S3Proxy.enter}. */
+  entrance: string;
 }
 
 /** An upload that the proxy holds in the middle of its body. */
@@ -56,31 +56,28 @@ const STATUS: Partial<Record<S3Flaw, [number, string]>> = {
 
 /** Passes requests on to an S3 server, signature and all, except for those that a rule spoils. */
 export class S3Proxy {
-  readonly #server: Server;
   readonly #target: URL;
+  readonly #servers: Server[] = [];
   /** Everything that was asked to be changed, oldest first. */
   readonly writes: S3Write[] = [];
   readonly #rules = new Set<S3Rule>();
   readonly #holds = new Set<Hold>();
 
-  private constructor(server: Server, target: URL) {
-    this.#server = server;
-    this.#target = target;
-    server.on('request', (incoming: IncomingMessage, response: ServerResponse) => {
-      this.#handle(incoming, response).catch(() => incoming.socket.destroy());
-    });
+  /** @param endpoint - of the S3 server */
+  constructor(endpoint: string) {
+    this.#target = new URL(endpoint);
   }
 
-  /** Opens a proxy in front of `endpoint`. */
-  static async open(endpoint: string): Promise<S3Proxy> {
+  /** Opens an entrance of its own for one process: host and port. */
+  async enter(): Promise<string> {
     const server = createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    return new S3Proxy(server, new URL(endpoint));
-  }
-
-  /** Host and port. */
-  get address(): string {
-    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    const entrance = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+    server.on('request', (incoming: IncomingMessage, response: ServerResponse) => {
+      this.#handle(entrance, incoming, response).catch(() => incoming.socket.destroy());
+    });
+    this.#servers.push(server);
+    return entrance;
   }
 
   /** Spoils requests until the rule is used up or {@link drop}ped. */
@@ -103,15 +100,16 @@ export class S3Proxy {
   }
 
   async close(): Promise<void> {
-    this.#server.closeAllConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
+    for (const server of this.#servers) {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    }
   }
 
-  async #handle(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #handle(entrance: string, incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     const path = incoming.url ?? '/';
     const method = incoming.method ?? 'GET';
-    if (method !== 'GET' && method !== 'HEAD')
-      this.writes.push({ atMs: Date.now(), method, path, port: incoming.socket.remotePort ?? 0 });
+    if (method !== 'GET' && method !== 'HEAD') this.writes.push({ atMs: Date.now(), method, path, entrance });
     const flaw = this.#flawOf(method, path);
     const isUpload = Number(incoming.headers['content-length'] ?? 0) > 0;
     const status = flaw === null ? undefined : STATUS[flaw];

@@ -110,13 +110,20 @@ export class Scene {
     return this.world.service.handleOf(this.job);
   }
 
-  /** What pods without the job have written for it. */
-  zombieWrites(): string[] {
-    return this.zombies.flatMap(({ pod, sinceMs }) =>
-      this.world.s3.writes
-        .filter(({ atMs, port, path }) => atMs >= sinceMs && pod.s3.ports.has(port) && this.#isMine(path))
-        .map(({ atMs, method, path }) => `${method} ${path} ${atMs - sinceMs} ms late`),
-    );
+  /**
+   * What pods without the job have written for it.
+   *
+   * @param holds - of the job: it may be given to the same pod again
+   */
+  zombieWrites(holds: readonly { atMs: number; queue: string }[]): string[] {
+    return this.zombies.flatMap(({ pod, sinceMs }) => {
+      const queue = pod.worker.lines.find(({ msg }) => msg === 'pod takes jobs')?.['queue'];
+      const again = holds.find((hold) => hold.queue === queue && hold.atMs > sinceMs)?.atMs ?? Infinity;
+      return this.world.s3.writes
+        .filter(({ entrance, path }) => entrance === pod.s3Entrance && this.#isMine(path))
+        .filter(({ atMs }) => atMs >= sinceMs && atMs < again)
+        .map(({ atMs, method, path }) => `${method} ${path} ${atMs - sinceMs} ms late`);
+    });
   }
 
   /** Null where nobody answers. */

@@ -41,6 +41,8 @@ export interface Pod {
   worker: WorkerProcess;
   temporal: Link;
   s3: Link;
+  /** By this the store knows it. */
+  s3Entrance: string;
   /** It is held still by a test: it takes no job. */
   isFrozen: boolean;
 }
@@ -52,6 +54,7 @@ export interface Helper {
   temporal: Link;
   s3: Link;
   amqp: Link;
+  s3Entrance: string;
 }
 
 /** How many of everything. */
@@ -99,7 +102,7 @@ export class World {
     const allowedOrigins = backends.map(({ origin }) => origin);
     const overrides = { ...OVERRIDES, backend: { ...OVERRIDES.backend, allowedOrigins } };
     const service = await TestService.start({ token, overrides });
-    const s3 = await S3Proxy.open(service.stack.s3.endpoint);
+    const s3 = new S3Proxy(service.stack.s3.endpoint);
     const world = new World({ service, backends, token, s3, size });
     await Promise.all([world.startHelper('control'), world.startHelper('bridge'), world.fillPods()]);
     return world;
@@ -211,14 +214,15 @@ export class World {
     }
   }
 
-  async #links(): Promise<{ temporal: Link; s3: Link; amqp: Link }> {
+  async #links(): Promise<{ temporal: Link; s3: Link; amqp: Link; s3Entrance: string }> {
     const { stack } = this.service;
+    const s3Entrance = await this.s3.enter();
     const [temporal, s3, amqp] = await Promise.all([
       Link.open(stack.temporalAddress),
-      Link.open(this.s3.address),
+      Link.open(s3Entrance),
       Link.open(new URL(stack.amqpUrl).host),
     ]);
-    return { temporal, s3, amqp };
+    return { temporal, s3, amqp, s3Entrance };
   }
 
   async #startWorker(roles: string[], links: { temporal: Link; s3: Link; amqp?: Link }): Promise<WorkerProcess> {

@@ -43,6 +43,30 @@ export function parseJobMessage(content: Buffer): JobMessage {
   return message;
 }
 
+/** Whom a message that can't be processed is about. */
+export interface Addressee {
+  styleId: number;
+  /** As sent, or empty: whether it may be called is not checked here. */
+  webhookUrl: string;
+}
+
+/**
+ * Reads of a message that {@link parseJobMessage} refuses, or whose job is refused later, whom to tell.
+ *
+ * @param content - the message's body
+ * @returns null when it names no style
+ */
+export function addresseeOf(content: Buffer): Addressee | null {
+  let body: Record<string, unknown>;
+  try {
+    body = parseObject(content);
+  } catch {
+    return null;
+  }
+  const { styleId, webhookUrl } = 'data' in body ? readEnvelope(body, []) : readFlat(body, []);
+  return styleId === 0 ? null : { styleId, webhookUrl };
+}
+
 function parseObject(content: Buffer): Record<string, unknown> {
   if (content.byteLength > MAX_MESSAGE_BYTES) {
     throw new InvalidRequestError(

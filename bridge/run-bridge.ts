@@ -11,7 +11,6 @@ import type { Logger } from '../common/logger.ts';
 import { Backoff } from './backoff.ts';
 import { runSession } from './consumer.ts';
 import { parseJobMessage } from './envelope.ts';
-import type { JobMessage } from './envelope.ts';
 import { TemporalUnavailableError, TrainingStarter } from './start-training.ts';
 
 /** How long the bridge waits for others. */
@@ -99,7 +98,7 @@ async function handleMessage(message: ConsumeMessage, context: HandleContext): P
     logger = jobLogger(logger, job);
     if (job.unknownFields.length > 0) logger.warn({ fields: job.unknownFields }, 'ignored unknown fields of a message');
     await faultPoint('bridge:received', job.taskId);
-    const outcome = await startWhenPossible(job, { ...context, logger });
+    const outcome = await whenPossible((starter) => starter.start(job), { ...context, logger });
     await faultPoint('bridge:started', job.taskId);
     logger.info({ images: job.images.length, redelivered: message.fields.redelivered }, messageFor(outcome));
     return null;
@@ -109,21 +108,37 @@ async function handleMessage(message: ConsumeMessage, context: HandleContext): P
     // A refusal explains itself; only what nobody foresaw needs its stack.
     const details = refusal.code === 'INTERNAL' ? { err: refusal } : { reason: refusal.message };
     logger.error({ code: refusal.code, ...details }, 'message refused: it goes to the dead queue');
+    await tellBackend(message.content, refusal, { ...context, logger });
     return refusal;
+  }
+}
+
+/** The message goes to the dead queue also where the backend can't be told. */
+async function tellBackend(content: Buffer, refusal: BrushworkError, context: HandleContext): Promise<void> {
+  const { logger, signal } = context;
+  try {
+    const isTold = await whenPossible((starter) => starter.tellRefusal(content, refusal), context);
+    if (isTold) logger.info('the backend is told that the message was refused');
+  } catch (error) {
+    if (error instanceof TemporalUnavailableError || signal.aborted) throw error;
+    logger.error({ err: error }, 'the backend can not be told that the message was refused');
   }
 }
 
 const messageFor = (outcome: 'started' | 'duplicate') =>
   outcome === 'started' ? 'training started' : 'duplicate message: the job is known already';
 
-/** Tries until Temporal takes the start, or for as long as a message may be held. */
-async function startWhenPossible(job: JobMessage, context: HandleContext): Promise<'started' | 'duplicate'> {
+/** Tries until Temporal takes the call, or for as long as a message may be held. */
+async function whenPossible<Result>(
+  call: (starter: TrainingStarter) => Promise<Result>,
+  context: HandleContext,
+): Promise<Result> {
   const { starter, logger, timing, signal } = context;
   const giveUpAtMs = performance.now() + timing.holdMs;
   const backoff = new Backoff(FIRST_PAUSE_MS, timing.longestPauseMs);
   for (;;) {
     try {
-      return await starter.start(job);
+      return await call(starter);
     } catch (error) {
       signal.throwIfAborted();
       const pauseMs = backoff.nextMs();

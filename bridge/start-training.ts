@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import {
   ServiceError,
   WorkflowExecutionAlreadyStartedError,
@@ -11,6 +12,7 @@ import { TypedSearchAttributes } from '@temporalio/common';
 import { workflowSettings } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
 import { InternalError, TrainingInProgressError } from '../common/errors.ts';
+import type { BrushworkError } from '../common/errors.ts';
 import { reasonOf } from '../common/logger.ts';
 import type { Logger } from '../common/logger.ts';
 import {
@@ -23,12 +25,14 @@ import {
   trainPhaseKey,
 } from '../common/search-attributes.ts';
 import { defaultEpochs } from '../common/training-config.ts';
-import type { TrainStyleInput, TrainStyleMemo } from '../common/types.ts';
-import { allowedOrigin } from '../common/webhook-origin.ts';
+import type { RefusalInput, TrainStyleInput, TrainStyleMemo } from '../common/types.ts';
+import { allowedOrigin, originOf } from '../common/webhook-origin.ts';
+import { addresseeOf } from './envelope.ts';
 import type { JobMessage } from './envelope.ts';
 
-/** Name by which the workflow is registered. */
+/** Names by which the workflows are registered. */
 const WORKFLOW_TYPE = 'trainStyle';
+const REFUSAL_TYPE = 'tellRefusal';
 
 const GRPC_INVALID_ARGUMENT = 3;
 
@@ -38,6 +42,11 @@ const OPEN_STATUSES: readonly string[] = ['RUNNING', 'PAUSED'];
 /** Thrown when Temporal can't be reached or can't take the start now: the message stays where it is. */
 export class TemporalUnavailableError extends Error {
   override readonly name = 'TemporalUnavailableError';
+}
+
+/** The workflow id under which the backend is told that a message was refused. */
+export function refusalIdOf(styleId: number, content: Buffer): string {
+  return `refused-${styleId}-${createHash('sha256').update(content).digest('hex').slice(0, 12)}`;
 }
 
 /** The workflow id of a style: one training at a time, and an id that an operator can type. */
@@ -111,15 +120,61 @@ export class TrainingStarter {
     }
   }
 
-  /** True when this task runs or ran last; false when the style is free. */
-  async #isKnown(job: JobMessage): Promise<boolean> {
-    let last: WorkflowExecutionDescription;
+  /**
+   * Has the backend told that a message was refused, once however often it comes. Not while its style is in training: the
+   * notice names a style and no task, so it would be taken for the end of that training.
+   *
+   * @param content - the message's body
+   * @param refusal - why
+   * @returns false when there is nobody to tell, or when it would mislead
+   * @throws TemporalUnavailableError when it should be tried again later
+   */
+  async tellRefusal(content: Buffer, refusal: BrushworkError): Promise<boolean> {
+    const addressee = addresseeOf(content);
+    if (addressee === null || refusal instanceof TrainingInProgressError) return false;
+    const { styleId, webhookUrl } = addressee;
+    const { allowedOrigins } = this.#config.backend;
+    const named = originOf(webhookUrl);
+    const webhookOrigin = named !== null && allowedOrigins.includes(named) ? named : allowedOrigins[0];
+    if (webhookOrigin === undefined || (await this.#isTraining(styleId))) return false;
+    const workflowId = refusalIdOf(styleId, content);
+    const input: RefusalInput = {
+      ...{ styleId, messageId: workflowId, webhookOrigin },
+      ...{ errorCode: refusal.code, errorMessage: refusal.message },
+      settings: workflowSettings(this.#config, false),
+    };
+    const options: WorkflowStartOptions = {
+      ...{ workflowId, taskQueue: this.#config.queues.control, args: [input] },
+      ...{ workflowIdConflictPolicy: 'USE_EXISTING', workflowIdReusePolicy: 'REJECT_DUPLICATE' },
+      staticSummary: `style ${styleId} · message refused: ${refusal.code}`,
+    };
     try {
-      last = await this.#withDeadline(() => this.#client.workflow.getHandle(workflowIdOf(job.styleId)).describe());
+      await this.#withDeadline(() => this.#client.workflow.start(REFUSAL_TYPE, options));
     } catch (error) {
-      if (error instanceof WorkflowNotFoundError) return false;
+      if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw toStartError(error);
+    }
+    return true;
+  }
+
+  async #isTraining(styleId: number): Promise<boolean> {
+    const last = await this.#lastOf(styleId);
+    return last?.status.name === 'RUNNING';
+  }
+
+  /** The newest run for a style, or null when there is none. */
+  async #lastOf(styleId: number): Promise<WorkflowExecutionDescription | null> {
+    try {
+      return await this.#withDeadline(() => this.#client.workflow.getHandle(workflowIdOf(styleId)).describe());
+    } catch (error) {
+      if (error instanceof WorkflowNotFoundError) return null;
       throw toStartError(error);
     }
+  }
+
+  /** True when this task runs or ran last; false when the style is free. */
+  async #isKnown(job: JobMessage): Promise<boolean> {
+    const last = await this.#lastOf(job.styleId);
+    if (last === null) return false;
     const { taskId } = (last.memo ?? {}) as Partial<TrainStyleMemo>;
     if (taskId === job.taskId) return true;
     if (!OPEN_STATUSES.includes(last.status.name)) return false;

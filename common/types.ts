@@ -135,6 +135,17 @@ export interface TrainingConfig {
   gradientCheckpointing: boolean;
 }
 
+/** Input of the workflow `tellRefusal`. */
+export interface RefusalInput {
+  styleId: number;
+  /** Made from the message's content: the same for a message that comes again. */
+  messageId: string;
+  webhookOrigin: string;
+  errorCode: string;
+  errorMessage: string;
+  settings: WorkflowSettings;
+}
+
 /** Where a job stands, in the order of its life; the search attribute `TrainPhase` holds it. */
 export type TrainPhase =
   | 'queued'

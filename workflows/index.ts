@@ -1,1 +1,2 @@
 export { trainStyle } from './train-style.ts';
+export { tellRefusal } from './tell-refusal.ts';

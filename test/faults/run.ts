@@ -27,6 +27,8 @@ export interface RunOptions {
   pods: number;
   /** No case is begun after this. */
   deadlineMs: number;
+  /** Ends everything at once. */
+  signal: AbortSignal;
   onResult: (result: CaseResult) => void;
 }
 
@@ -39,6 +41,8 @@ interface Ended {
 
 /** A pod may go on for a moment after its job was terminated: nobody tells it. */
 const TERMINATED_SETTLE_MS = 6_000;
+/** Exit code of a program that Ctrl-C ended. */
+const INTERRUPTED = 130;
 /** Cases between two that hit everybody. */
 const GROUP_SIZE = 12;
 /** What comes late must have come by then. */
@@ -50,9 +54,10 @@ const SETTLE_MS = 4_000;
  * @returns results in the order in which the cases ended; fewer than cases where the time ran out
  */
 export async function runCases(cases: readonly FaultCase[], options: RunOptions): Promise<CaseResult[]> {
-  const { seed, lanes, pods, deadlineMs, onResult } = options;
+  const { seed, lanes, pods, deadlineMs, signal, onResult } = options;
   const world = await World.start({ lanes, pods });
   const ended: Ended[] = [];
+  signal.addEventListener('abort', () => void world.stop().finally(() => process.exit(INTERRUPTED)));
   try {
     await world.reference();
     const run = async (batch: FaultCase[], firstLane: number) => {

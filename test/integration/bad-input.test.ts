@@ -37,6 +37,17 @@ describe('bad input and bad neighbours', function () {
     assert.match(message, /pictures\/lost\.png/);
   });
 
+  it('a message that can not become a job is told to the backend', async () => {
+    const job = { ...service.job(EPOCHS), taskId: 'with spaces' };
+    await service.publish(job);
+    const { body } = await service.backend.waitFor(
+      (request) => request.kind === 'failed' && request.body?.['style_id'] === job.styleId,
+    );
+    assert.equal(body?.['error_code'], 'INVALID_REQUEST');
+    assert.match(String(body['error_message']), /task_id/);
+    assert.equal(service.finalNotices(job).length, 1);
+  });
+
   it('corrupt pictures are named to the backend, all of them', async () => {
     const job = service.job(EPOCHS);
     job.images[1] = await service.putObject('pictures-bad/text.png', Buffer.from('no picture'));

@@ -3,8 +3,9 @@ import { Client, WorkflowNotFoundError } from '@temporalio/client';
 import { connect } from 'amqplib';
 import type { Options } from 'amqplib';
 import { parseJobMessage } from '../../bridge/envelope.ts';
-import { TrainingStarter, workflowIdOf } from '../../bridge/start-training.ts';
+import { TrainingStarter, refusalIdOf, workflowIdOf } from '../../bridge/start-training.ts';
 import { createLogger } from '../../common/logger.ts';
+import type { RefusalInput } from '../../common/types.ts';
 import { BACKEND, DEAD_QUEUE, IMAGES, bridgeSceneForEachTest } from './support/bridge.ts';
 import type { BridgeScene } from './support/bridge.ts';
 import { eventually } from './support/until.ts';
@@ -114,6 +115,38 @@ describe('bridge', () => {
       scene.client.workflow.getHandle(workflowIdOf(scene.styleId)).describe(),
       WorkflowNotFoundError,
     );
+  });
+
+  it('has the backend told of a refused message that names a style, once, and of no other', async () => {
+    const { lines } = await scene.startBridge();
+    const faulty = { ...scene.envelope(scene.styleId, 'task-a'), task_id: 5 };
+    for (const message of [faulty, faulty, { neither: 'shape' }]) await scene.publish(message);
+    for (let count = 0; count < 3; count++) await scene.deadMessage();
+    const workflowId = refusalIdOf(scene.styleId, Buffer.from(JSON.stringify(faulty)));
+    const { events } = await scene.client.workflow.getHandle(workflowId).fetchHistory();
+    const payload = events?.[0]?.workflowExecutionStartedEventAttributes?.input?.payloads?.[0]?.data;
+    const input = JSON.parse(Buffer.from(payload ?? []).toString()) as RefusalInput;
+    assert.deepEqual(
+      [input.styleId, input.webhookOrigin, input.errorCode],
+      [scene.styleId, BACKEND, 'INVALID_REQUEST'],
+    );
+    assert.match(input.errorMessage, /task_id/);
+    const query = `WorkflowType = 'tellRefusal' AND WorkflowId = '${workflowId}'`;
+    await eventually(async () => assert.equal((await scene.client.workflow.count(query)).count, 1));
+    assert.equal(lines.join('').match(/backend is told/g)?.length, 2);
+  });
+
+  it('does not have the backend told of a refusal while the style trains: it would take it for the end', async () => {
+    await scene.startBridge();
+    await scene.publish(scene.envelope(scene.styleId, 'first'));
+    await scene.started(scene.styleId);
+    const others = [{ ...scene.envelope(scene.styleId, 'x'), task_id: 5 }, scene.envelope(scene.styleId, 'second')];
+    for (const message of others) await scene.publish(message);
+    for (const message of others) {
+      await scene.deadMessage();
+      const workflowId = refusalIdOf(scene.styleId, Buffer.from(JSON.stringify(message)));
+      await assert.rejects(scene.client.workflow.getHandle(workflowId).describe(), WorkflowNotFoundError);
+    }
   });
 
   it('refuses another task of a style in training, takes it once that has ended', async () => {

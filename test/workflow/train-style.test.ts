@@ -168,6 +168,22 @@ describe('trainStyle', function () {
     assert.deepEqual(checkpointing, [false, true, true, true]);
   });
 
+  it('beside it, tellRefusal tells the backend of a message that became no job, until it listens', async () => {
+    const { world } = scene;
+    let refusals = 2;
+    world.when('notify', () => {
+      if (refusals-- > 0) throw failure('WEBHOOK_UNAVAILABLE', true);
+    });
+    const { settings, webhookOrigin } = scene.input();
+    const input = { styleId: 7, messageId: 'refused-7-abc', webhookOrigin, settings };
+    const handle = await scene.startRefusal({ ...input, errorCode: 'INVALID_REQUEST', errorMessage: 'no task_id' });
+    await handle.result();
+    const [notice, ...more] = world.finalNotices();
+    assert.ok(notice?.kind === 'failed');
+    assert.deepEqual([notice.styleId, notice.errorCode, notice.errorMessage], [7, 'INVALID_REQUEST', 'no task_id']);
+    assert.deepEqual(more, []);
+  });
+
   describe('cancel', () => {
     it('in the middle of a chunk ends cancelled with one failed notice, after the chunk has stopped', async () => {
       const { world } = scene;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { MAX_MESSAGE_BYTES, parseJobMessage } from '../../../bridge/envelope.ts';
+import { MAX_MESSAGE_BYTES, addresseeOf, parseJobMessage } from '../../../bridge/envelope.ts';
 import { InvalidRequestError } from '../../../common/errors.ts';
 
 const IMAGES = ['s3://bucket/0.jpg', 's3://bucket/1.jpg'];
@@ -190,3 +190,20 @@ function generator(seed: number): () => number {
   let state = seed;
   return () => (state = (state * 48_271) % 2_147_483_647);
 }
+
+describe('addresseeOf', () => {
+  const of = (message: unknown) => addresseeOf(Buffer.from(JSON.stringify(message)));
+
+  it('finds style and backend in messages with other faults, of either shape', () => {
+    const expected = { styleId: 7, webhookUrl: 'https://api.example.com' };
+    assert.deepEqual(of({ task_id: 5, data: { style_id: 7 }, webhook_url: 'https://api.example.com' }), expected);
+    assert.deepEqual(of({ style_id: 7, image_urls: 'none', webhook_url: 'https://api.example.com' }), expected);
+    assert.deepEqual(of({ style_id: 7 }), { styleId: 7, webhookUrl: '' });
+  });
+
+  it('finds nobody in what names no style or can not be read', () => {
+    for (const message of [{}, { style_id: '7' }, { data: {} }, [], 'text', { style_id: -1 }])
+      assert.equal(of(message), null);
+    assert.equal(addresseeOf(Buffer.from('{"style_id": 7')), null);
+  });
+});

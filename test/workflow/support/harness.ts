@@ -8,6 +8,7 @@ import { DefaultLogger, NativeConnection, Runtime, Worker, bundleWorkflowCode } 
 import type { WorkflowBundle } from '@temporalio/worker';
 import type {
   ActivityLimits,
+  RefusalInput,
   TrainPhase,
   TrainStatus,
   TrainStyleInput,
@@ -122,6 +123,14 @@ export class Scene {
   }
 
   async start(input = this.input()): Promise<WorkflowHandle> {
+    return this.#start('trainStyle', input);
+  }
+
+  async startRefusal(input: RefusalInput): Promise<WorkflowHandle> {
+    return this.#start('tellRefusal', input);
+  }
+
+  async #start(workflowType: string, input: object): Promise<WorkflowHandle> {
     if (this.#control === null) {
       const { connection, bundle } = this.#harness;
       const worker = await Worker.create({
@@ -133,9 +142,9 @@ export class Scene {
       });
       this.#control = { worker, run: worker.run() };
     }
-    return this.#harness.client.workflow.start('trainStyle', {
+    return this.#harness.client.workflow.start(workflowType, {
       taskQueue: this.controlQueue,
-      workflowId: `train-style-${randomUUID()}`,
+      workflowId: `${workflowType}-${randomUUID()}`,
       args: [input],
     });
   }

@@ -1,4 +1,4 @@
-import { ChecksumMismatchError } from './errors.ts';
+import { CheckpointIncompatibleError, ChecksumMismatchError } from './errors.ts';
 import type { CheckpointRef, ManifestObject } from './types.ts';
 
 /** Version of the manifest's layout: readers refuse any other. */
@@ -109,6 +109,7 @@ function isManifest(value: unknown): value is CheckpointManifest {
  * @param bytes - content of the object
  * @param key - where it was found
  * @param job - whose manifest it must be
+ * @throws CheckpointIncompatibleError when another version of this software has written it in another format
  * @throws ChecksumMismatchError when it is not a whole manifest of this job and epoch
  */
 export function parseManifest(bytes: Uint8Array, key: string, job: JobKeys): CheckpointManifest {
@@ -117,6 +118,15 @@ export function parseManifest(bytes: Uint8Array, key: string, job: JobKeys): Che
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {
     throw new ChecksumMismatchError(`The checkpoint manifest ${key} is not JSON: it was damaged.`, { cause: error });
+  }
+  if (isObject(value) && value['taskId'] === job.taskId && isCount(value['schema'])) {
+    const { schema } = value;
+    if (schema !== MANIFEST_SCHEMA) {
+      throw new CheckpointIncompatibleError(
+        `The checkpoint manifest ${key} has format ${schema}, and this version of Brushwork reads format ${MANIFEST_SCHEMA}: ` +
+          'redo the job with the version that wrote it, or send it with a new task_id to train from the start.',
+      );
+    }
   }
   const prefix = checkpointPrefix(job);
   if (

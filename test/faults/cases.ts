@@ -190,6 +190,25 @@ const damaged = ['checkpoint:end', 'upload:begin'].flatMap((name) =>
   }),
 );
 
+/** A pod of a newer version has been here, and was taken out of service. */
+const otherFormat = MOMENTS.filter(({ name }) => name === 'checkpoint:end').map((moment): FaultCase => ({
+  ...fromTheStart(
+    'checkpoint-of-another-format',
+    moment.name,
+    'the newest manifest has a newer format, and the pod is killed',
+    {
+      ...{ outcome: 'failed', errorCode: 'CHECKPOINT_INCOMPATIBLE', isDamaged: true },
+      prepare: (scene) => scene.arm(moment),
+      reach: (scene) => scene.reach(moment),
+      strike: async (scene, { pid }) => {
+        await (pid === null ? undefined : scene.world.podWithProcess(pid))?.worker.kill();
+        const body = (bytes: Buffer) => Buffer.from(bytes.toString().replace('"schema":1', '"schema":2'));
+        await damageNewest(scene, { about: '', part: 'manifests', body });
+      },
+    },
+  ),
+}));
+
 /** How the backend may treat a final notice; it is well again afterwards. */
 const BEHAVIOURS: Record<string, BackendBehaviour & { about: string }> = {
   'backend-down': {
@@ -294,6 +313,7 @@ export const CASES: readonly FaultCase[] = [
   ...struckAtMoments,
   ...storeSpoilt,
   ...damaged,
+  ...otherFormat,
   ...backendIll,
   ...progressIll,
   ...messages,

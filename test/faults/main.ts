@@ -74,10 +74,10 @@ async function main(): Promise<number> {
   let done = 0;
   const results = await runCases(cases, {
     ...{ seed, lanes, pods: lanes + 1, deadlineMs, signal: stop.signal },
-    onResult: ({ faultCase, violations, tookMs, podLosses }) => {
+    onResult: ({ faultCase, violations, tookMs, podLosses, lossReasons }) => {
       done += 1;
       const mark = violations.length === 0 ? 'ok  ' : 'FAIL';
-      const lost = podLosses === 0 ? '' : `, ${podLosses} lost`;
+      const lost = podLosses === 0 ? '' : `, ${podLosses} lost: ${lossReasons.join('; ')}`;
       console.log(`${mark} ${done}/${cases.length} ${idOf(faultCase)} (${(tookMs / 1000).toFixed(1)} s${lost})`);
       for (const violation of violations) console.log(`     ${violation}`);
     },

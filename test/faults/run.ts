@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { TrainStatus } from '../../common/types.ts';
 import { idOf } from './cases.ts';
 import type { FaultCase } from './cases.ts';
 import { INVARIANTS } from './invariants.ts';
@@ -16,6 +17,8 @@ export interface CaseResult {
   violations: string[];
   /** Pods that the job lost. */
   podLosses: number;
+  /** Why, as far as it was seen. */
+  lossReasons: string[];
   /** From the fault to the end of the job. */
   tookMs: number;
 }
@@ -165,11 +168,17 @@ async function runBatch(world: World, batch: FaultCase[], firstLane: number, see
       scene.backend.setBehaviour(null);
       await scene.end();
       const podLosses = scene.samples.at(-1)?.status.podLosses ?? 0;
-      return { scene, evidence, result: { faultCase, violations, podLosses, tookMs: closing.atMs - struckAtMs } };
+      const lossReasons = [...new Set(scene.samples.flatMap(({ status }) => lossReason(status)))];
+      const tookMs = closing.atMs - struckAtMs;
+      return { scene, evidence, result: { faultCase, violations, podLosses, lossReasons, tookMs } };
     }),
   );
   void world.fillPods();
   return results;
+}
+
+function lossReason({ lastError }: TrainStatus): string[] {
+  return lastError?.code === 'POD_LOST' || lastError?.code === 'WORKER_SHUTDOWN' ? [lastError.message] : [];
 }
 
 /** The store itself may be what is broken. */

@@ -26,6 +26,8 @@ export const STALL_MS = 4_000;
 /** Like production, but everything that waits for a fault waits for seconds. */
 const OVERRIDES = {
   workflow: { chunkEpochs: CHUNK_EPOCHS },
+  // A message that a test holds in the bridge must not hold up those of other cases.
+  bridge: { prefetch: 10 },
   pod: { beat: '1500ms', heartbeatThrottle: '500ms', fence: `${FENCE_MS}ms`, stall: `${STALL_MS}ms`, loadStall: '8s' },
   backend: { timeout: '2s', progressInterval: '500ms' },
   activities: {

@@ -45,11 +45,21 @@ describe('checkpoint manifest', () => {
     assert.equal(checkpointDataKey(JOB, 2, 'u'), 'checkpoints/style_42/0b5e/data/epoch-000002-u.safetensors');
   });
 
+  it('of another format is no damage, so that nothing is trained again in silence', () => {
+    for (const schema of [0, 2]) {
+      assert.throws(() => parseManifest(bytesOf({ ...manifest, schema, epoch: 'two' }), KEY, JOB), {
+        code: 'CHECKPOINT_INCOMPATIBLE',
+        message: new RegExp(`has format ${schema}`),
+      });
+    }
+  });
+
   for (const [defect, bytes] of [
     ['no JSON', Buffer.from('{"schema":1')],
     ['no UTF-8', Buffer.from([0xff, 0xfe])],
     ['no object', bytesOf([manifest])],
-    ['another schema', bytesOf({ ...manifest, schema: 2 })],
+    ['no schema', bytesOf({ ...manifest, schema: undefined })],
+    ['another schema of another task', bytesOf({ ...manifest, schema: 2, taskId: 'x' })],
     ['another task', bytesOf({ ...manifest, taskId: 'x' })],
     ['another style', bytesOf({ ...manifest, styleId: 41 })],
     ['another epoch than its key', bytesOf({ ...manifest, epoch: 3, epochLosses: [1, 1, 1] })],

@@ -44,11 +44,10 @@ async function podOf(scene: Scene, reached: Reached): Promise<Pod> {
   return pod;
 }
 
-async function trainerOf(scene: Scene, reached: Reached): Promise<number> {
+/** Undefined where an earlier fault took it and no job has needed one since. */
+async function trainerOf(scene: Scene, reached: Reached): Promise<number | undefined> {
   const { worker } = await podOf(scene, reached);
-  const [trainer] = worker.pid === undefined ? [] : childrenOf(worker.pid);
-  if (trainer === undefined) throw new Error('The pod has no trainer.');
-  return trainer;
+  return worker.pid === undefined ? undefined : childrenOf(worker.pid)[0];
 }
 
 function helperOf(world: World, role: Helper['role']): Helper {
@@ -115,6 +114,25 @@ async function reset(scene: Scene): Promise<void> {
   const how = ['--reset_type', 'FirstWorkflowTask', '--reason', 'a fault test'];
   await scene.world.tctl('workflow', 'reset', '--workflow_id', workflowId(scene), ...how);
 }
+
+/** Does something to pending activities with `temporal activity`; those that have ended meanwhile are no fault. */
+const activitiesTold =
+  (chosen: (name: string) => boolean, verbs: readonly string[], pauseMs: number): Fault['strike'] =>
+  async (scene, reached) => {
+    const activities = (await scene.pendingActivities()).filter(({ name }) => chosen(name));
+    const [first, ...others] = verbs;
+    const tell = (verb: string) =>
+      activities.map(({ id }) =>
+        scene.world.temporal('activity', verb, '--workflow-id', workflowId(scene), '--activity-id', id),
+      );
+    if (first !== undefined) await Promise.all(tell(first));
+    reached.release();
+    await sleep(pauseMs);
+    for (const verb of others) await Promise.allSettled(tell(verb));
+  };
+
+const isHold = (name: string) => name === 'holdPod';
+const isWork = (name: string) => !isHold(name);
 
 /** Every fault that is struck at moments. */
 export const FAULTS: readonly Fault[] = [
@@ -361,6 +379,30 @@ export const FAULTS: readonly Fault[] = [
       await reset(scene);
       reached.release();
     },
+  },
+  {
+    name: 'work-paused',
+    about: '`temporal activity pause` of what runs on the pod, `unpause` 3 s later',
+    places: ON_POD,
+    strike: activitiesTold(isWork, ['pause', 'unpause'], 3_000),
+  },
+  {
+    name: 'work-reset',
+    about: '`temporal activity reset` of what runs on the pod',
+    places: ON_POD,
+    strike: activitiesTold(isWork, ['reset'], 0),
+  },
+  {
+    name: 'hold-paused',
+    about: '`temporal activity pause` of the hold, `unpause` 3 s later',
+    places: ON_POD,
+    strike: activitiesTold(isHold, ['pause', 'unpause'], 3_000),
+  },
+  {
+    name: 'hold-reset',
+    about: '`temporal activity reset` of the hold',
+    places: ON_POD,
+    strike: activitiesTold(isHold, ['reset'], 0),
   },
   {
     name: 'terminate',

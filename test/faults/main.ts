@@ -1,9 +1,10 @@
-import { writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { CASES, idOf } from './cases.ts';
 import type { FaultCase } from './cases.ts';
 import { runCases } from './run.ts';
 import { tableOf } from './table.ts';
+import type { TableLine } from './table.ts';
 
 // The fault tests: every fault at every moment of a job, with everything real (see docs/faults.md). A *case* is a fault at a
 // moment. All cases run in one *world*: one set of servers, and service processes that are killed and replaced. After each
@@ -16,7 +17,8 @@ const HELP = `Usage: npm run test:faults -- [options]
   --minutes <n>    begins no case after this time
   --subset         the few cases of npm test
   --lanes <n>      cases side by side; default 3
-  --table <file>   writes the table of docs/faults.md
+  --results <file> adds a line of JSON for each case
+  --table <file>   makes the table of docs/faults.md of that file, and runs nothing
   --result <file>  writes what npm test reads
   --list           only lists the cases
 `;
@@ -41,6 +43,7 @@ const { values } = parseArgs({
     minutes: { type: 'string' },
     subset: { type: 'boolean', default: false },
     lanes: { type: 'string', default: '3' },
+    results: { type: 'string' },
     table: { type: 'string' },
     result: { type: 'string' },
     list: { type: 'boolean', default: false },
@@ -54,6 +57,17 @@ function chosen(): FaultCase[] {
 }
 
 async function main(): Promise<number> {
+  if (values.table !== undefined && values.results !== undefined) {
+    const lines = readFileSync(values.results, 'utf8').trimEnd().split('\n');
+    writeFileSync(
+      values.table,
+      tableOf(
+        lines.map((line) => JSON.parse(line) as TableLine),
+        CASES.length,
+      ),
+    );
+    return 0;
+  }
   const cases = chosen();
   if (values.help || cases.length === 0) {
     console.log(values.help ? HELP : `No case matches ${values.only ?? ''}.`);
@@ -91,7 +105,14 @@ async function main(): Promise<number> {
     const pattern = `^${idOf(faultCase)}$`;
     console.log(`${violations.join('\n  ')}\n  npm run test:faults -- --seed ${seed} --only '${pattern}'`);
   }
-  if (values.table !== undefined) writeFileSync(values.table, tableOf(results, { seed, minutes }));
+  if (values.results !== undefined) {
+    const date = new Date().toISOString().slice(0, 10);
+    for (const { faultCase, violations, podLosses, tookMs } of results) {
+      const { fault, moment, about, outcome } = faultCase;
+      const line: TableLine = { date, seed, fault, moment, about, outcome, violations, podLosses, tookMs };
+      appendFileSync(values.results, `${JSON.stringify(line)}\n`);
+    }
+  }
   if (values.result !== undefined) {
     const summary = { passed: results.length - failed.length, failed: failed.length, skipped: [], faults: [] };
     writeFileSync(values.result, JSON.stringify(summary));

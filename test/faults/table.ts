@@ -1,35 +1,59 @@
-import type { CaseResult } from './run.ts';
-
-const seconds = (ms: number) => `${Math.round(ms / 1000)} s`;
-
-function row(results: CaseResult[]): string {
-  const [first] = results;
-  if (first === undefined) return '';
-  const { fault, about } = first.faultCase;
-  const moments = results.map(({ faultCase, violations }) =>
-    violations.length === 0 ? faultCase.moment : `**${faultCase.moment}**`,
-  );
-  const failed = results.filter(({ violations }) => violations.length > 0).length;
-  const outcomes = [...Map.groupBy(results, ({ faultCase }) => faultCase.outcome)]
-    .map(([outcome, some]) => `${some.length} ${outcome}`)
-    .join(', ');
-  const slowest = Math.max(...results.map(({ tookMs }) => tookMs));
-  const lost = results.filter(({ podLosses }) => podLosses > 0).length;
-  const pods = lost === 0 ? '' : `; ${lost} lost a pod`;
-  const verdict = failed === 0 ? '' : `; **${failed} violations**`;
-  return `| ${fault} | ${about} | ${moments.join(', ')} | ${outcomes}${pods}; at most ${seconds(slowest)}${verdict} |`;
+/** A case that was run, as it is kept in a file. */
+export interface TableLine {
+  date: string;
+  seed: number;
+  fault: string;
+  moment: string;
+  about: string;
+  outcome: string;
+  violations: string[];
+  podLosses: number;
+  tookMs: number;
 }
 
-/** The results as a Markdown table, a row for each fault. */
-export function tableOf(results: CaseResult[], { seed, minutes }: { seed: number; minutes: number }): string {
-  const failed = results.filter(({ violations }) => violations.length > 0).length;
-  const groups = [...Map.groupBy(results, ({ faultCase }) => `${faultCase.fault} ${faultCase.about}`).values()];
+const seconds = (ms: number) => `${Math.round(ms / 1000)} s`;
+const isBad = ({ violations }: TableLine) => violations.length > 0;
+
+function unique(values: readonly string[]): string[] {
+  return [...new Set(values)];
+}
+
+function row(lines: TableLine[]): string {
+  const [first] = lines;
+  if (first === undefined) return '';
+  const moments = unique(lines.map((line) => (isBad(line) ? `**${line.moment}**` : line.moment)));
+  const outcomes = [...Map.groupBy(lines, ({ outcome }) => outcome)].map(
+    ([outcome, some]) => `${some.length} ${outcome}`,
+  );
+  const lost = lines.filter(({ podLosses }) => podLosses > 0).length;
+  const ends = [
+    outcomes.join(', '),
+    ...(lost === 0 ? [] : [`${lost} lost a pod`]),
+    `at most ${seconds(Math.max(...lines.map(({ tookMs }) => tookMs)))}`,
+    ...(lines.some(isBad) ? [`**${lines.filter(isBad).length} violations**`] : []),
+  ];
+  return `| ${first.fault} | ${first.about} | ${moments.join(', ')} | ${ends.join('; ')} |`;
+}
+
+/**
+ * The results of one or more runs as a Markdown table, a row for each fault.
+ *
+ * @param lines - of all cases that were run
+ * @param knownCount - cases that there are
+ */
+export function tableOf(lines: TableLine[], knownCount: number): string {
+  const distinct = unique(lines.map(({ fault, moment }) => `${fault}@${moment}`)).length;
+  const dates = unique(lines.map(({ date }) => date)).join(', ');
+  const seeds = unique(lines.map(({ seed }) => String(seed))).join(', ');
+  const groups = [...Map.groupBy(lines, ({ fault, about }) => `${fault} ${about}`).entries()].sort(([a], [b]) =>
+    a < b ? -1 : 1,
+  );
   return [
-    `${new Date().toISOString().slice(0, 10)}, seed ${seed}: ${results.length} cases in ${Math.round(minutes)} minutes, ${failed} with a violation.`,
+    `${dates}, seeds ${seeds}: ${distinct} of ${knownCount} cases, ${lines.filter(isBad).length} with a violation.`,
     '',
     '| fault | what happens | moments | how the jobs ended, from the fault on |',
     '| --- | --- | --- | --- |',
-    ...groups.map(row),
+    ...groups.map(([, group]) => row(group)),
     '',
   ].join('\n');
 }

@@ -7,10 +7,10 @@ import type { Moment } from '../moments.ts';
 import type { HeldUpload } from './s3-proxy.ts';
 import type { Pod, World } from './world.ts';
 
-const REACH_LIMIT_MS = 90_000;
-const CLOSE_LIMIT_MS = 150_000;
-const SAMPLE_MS = 400;
-const POLL_MS = 100;
+const REACH_LIMIT_MS = 150_000;
+const CLOSE_LIMIT_MS = 240_000;
+const SAMPLE_MS = 800;
+const POLL_MS = 250;
 
 /** Where a job is held. */
 export interface Reached {
@@ -104,6 +104,15 @@ export class Scene {
     const hold = raw.pendingActivities?.find(({ activityType }) => activityType?.name === 'holdPod');
     const pid = Number(hold?.lastWorkerIdentity?.split('@')[0]);
     return this.world.pods.find(({ worker }) => worker.pid === pid);
+  }
+
+  /** What Temporal waits for. */
+  async pendingActivities(): Promise<{ id: string; name: string }[]> {
+    const { raw } = await this.handle.describe();
+    return (raw.pendingActivities ?? []).map(({ activityId, activityType }) => ({
+      id: activityId ?? '',
+      name: activityType?.name ?? '',
+    }));
   }
 
   get handle() {

@@ -20,20 +20,20 @@ export const CHUNK_EPOCHS = 2;
 export const HOLD_MS = 5_000;
 /** A pod that can't tell gives up after this long. */
 export const FENCE_MS = 6_500;
-/** A trainer that does nothing counts as stuck after this long. */
-export const STALL_MS = 4_000;
+/** A trainer that does nothing counts as stuck after this long; while it loads, only after 20 s: others may want the cores. */
+export const STALL_MS = 6_000;
 
 /** Like production, but everything that waits for a fault waits for seconds. */
 const OVERRIDES = {
   workflow: { chunkEpochs: CHUNK_EPOCHS },
   // A message that a test holds in the bridge must not hold up those of other cases.
   bridge: { prefetch: 10 },
-  pod: { beat: '1500ms', heartbeatThrottle: '500ms', fence: `${FENCE_MS}ms`, stall: `${STALL_MS}ms`, loadStall: '8s' },
+  pod: { beat: '1500ms', heartbeatThrottle: '500ms', fence: `${FENCE_MS}ms`, stall: `${STALL_MS}ms`, loadStall: '20s' },
   backend: { timeout: '2s', progressInterval: '500ms' },
   activities: {
     holdPod: { heartbeat: `${HOLD_MS}ms` },
-    findResumePoint: { startToClose: '12s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
-    promote: { startToClose: '12s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
+    findResumePoint: { startToClose: '15s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
+    promote: { startToClose: '15s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
     notify: { startToClose: '5s', retry: { initialInterval: '300ms', maximumInterval: '1s' } },
   },
 };
@@ -175,6 +175,14 @@ export class World {
     const { stack } = this.service;
     const global = ['--address', stack.temporalAddress, '--namespace', 'default'];
     const { stdout } = await promisify(execFile)(stack.tctlPath, [...global, ...words]);
+    return stdout;
+  }
+
+  /** Runs `temporal` against the stack's server. */
+  async temporal(...words: string[]): Promise<string> {
+    const { stack } = this.service;
+    const global = ['--address', stack.temporalAddress, '--namespace', 'default'];
+    const { stdout } = await promisify(execFile)(stack.temporalCliPath, [...words, ...global]);
     return stdout;
   }
 

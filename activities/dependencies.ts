@@ -10,7 +10,7 @@ export interface BaseModel {
   directory: string;
   /** Changes with its content. */
   fingerprint: string;
-  /** What exported files call it: a hub id or a folder name, never a path. */
+  /** What exported files call it: a hub id or the name of a folder or file, never a path. */
   name: string;
 }
 

@@ -18,6 +18,13 @@ export interface TransferResult {
   sha256: string;
 }
 
+/** A piece of an object. */
+export interface ByteRange {
+  startBytes: number;
+  /** More than 0. */
+  lengthBytes: number;
+}
+
 /** Options of calls that may take long. */
 export interface StoreCallOptions {
   /** Ends the call; it then rejects with the signal's reason. */
@@ -51,6 +58,8 @@ export interface ObjectStore {
   downloadImage(location: ImageLocation, file: string, options: StoreReadOptions): Promise<TransferResult | null>;
   /** Reads a small object; null: it does not exist. */
   getBytes(location: ObjectLocation, options: StoreReadOptions): Promise<Buffer | null>;
+  /** Reads a piece of an object that is at least so long; null: it does not exist. */
+  getRange(location: ObjectLocation, range: ByteRange, options?: StoreCallOptions): Promise<Buffer | null>;
   /** Streams a file to an object, replacing it. */
   uploadFile(file: string, location: ObjectLocation, options?: StoreCallOptions): Promise<TransferResult>;
   /** Writes a small object unless the key is taken: the one conditional write that commits a checkpoint. */

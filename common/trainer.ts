@@ -18,7 +18,7 @@ export interface TrainerJob {
   jobId: string;
   /** Pod-local base model directory (diffusers layout). */
   baseModelDirectory: string;
-  /** What the exported adapter config calls the base model: a hub id or a folder name, never a path. */
+  /** What the exported adapter config calls the base model: a hub id or the name of a folder or file, never a path. */
   baseModelName: string;
   /** Directory of pictures with their sidecar `.txt` captions. */
   imageDirectory: string;

@@ -4,8 +4,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ModelLoadFailedError, StorageUnavailableError } from '../common/errors.ts';
 import type { ObjectLocation, ObjectStore } from '../common/object-store.ts';
 import { downloadFiles, downloadModel } from './model-download.ts';
-import type { ModelDownloadOptions } from './model-download.ts';
+import type { ModelDownloadOptions, RemoteModel } from './model-download.ts';
 import { INDEX_FILE, checkModelKind, selectModelFiles } from './model-files.ts';
+import { readHeaderOf } from './single-file-model/header.ts';
+import { refuseOtherKinds } from './single-file-model/other-kinds.ts';
 import { SIDE_FILES } from './single-file-model/side-files.ts';
 
 const ATTEMPTS = 5;
@@ -59,7 +61,7 @@ export async function fetchBucketModel(model: BucketModel, options: FetchBucketM
   const { descriptions, weights } = selectModelFiles(paths, name);
   const objects = { name, bucket, prefix, files: await sizesOf(store, model, [...descriptions, ...weights], signal) };
   for (const file of [...descriptions, ...weights]) if (!objects.files.has(file)) throw vanished(name, file);
-  return fetchObjects(objects, options, downloadModel);
+  return fetchObjects(objects, options, (remote, target) => downloadModel(remote, target, options));
 }
 
 /**
@@ -79,7 +81,7 @@ export function parseBucketFile(text: string): ObjectLocation | null {
  * @param location - of the file
  * @param options - see {@link FetchBucketModelOptions}
  * @returns path of the file
- * @throws ModelLoadFailedError when there is none
+ * @throws ModelLoadFailedError when there is none, or its head shows another kind
  * @throws AccessDeniedError, StorageUnavailableError as the store answers
  */
 export async function fetchBucketFile(location: ObjectLocation, options: FetchBucketModelOptions): Promise<string> {
@@ -89,7 +91,19 @@ export async function fetchBucketFile(location: ObjectLocation, options: FetchBu
   const name = `s3://${bucket}/${key}`;
   const files = await sizesOf(options.store, { bucket, prefix }, [...SIDE_FILES, fileName], options.signal);
   if (!files.has(fileName)) throw new ModelLoadFailedError(`There is no ${name}: check bucket and key.`);
-  return path.join(await fetchObjects({ name, bucket, prefix, files }, options, downloadFiles), fileName);
+  const check = async () => {
+    const read = async (startBytes: number, lengthBytes: number) => {
+      const piece = await options.store.getRange(location, { startBytes, lengthBytes }, { signal: options.signal });
+      if (piece === null) throw vanished(name, fileName);
+      return piece;
+    };
+    const sizeBytes = files.get(fileName)?.sizeBytes ?? 0;
+    refuseOtherKinds(await readHeaderOf({ sizeBytes, read }, name), name);
+  };
+  const directory = await fetchObjects({ name, bucket, prefix, files }, options, (remote, target) =>
+    downloadFiles(remote, target, { ...options, check }),
+  );
+  return path.join(directory, fileName);
 }
 
 /** Objects that make a model. */
@@ -117,7 +131,7 @@ async function sizesOf(
 async function fetchObjects(
   { name, bucket, prefix, files }: ModelObjects,
   options: FetchBucketModelOptions,
-  download: typeof downloadModel,
+  download: (remote: RemoteModel, directory: string) => Promise<void>,
 ): Promise<string> {
   const { store, signal } = options;
   const version = createHash('sha256').update(name);
@@ -139,7 +153,7 @@ async function fetchObjects(
       }
     }
   };
-  await download({ name, sizes, fetch }, directory, options);
+  await download({ name, sizes, fetch }, directory);
   return directory;
 }
 

@@ -8,6 +8,8 @@ import { HubClient, PassingFault } from './hub-client.ts';
 import type { HubClientOptions } from './hub-client.ts';
 import { downloadFiles, downloadModel, isComplete, writeAtomically } from './model-download.ts';
 import type { ModelDownloadOptions, RemoteModel } from './model-download.ts';
+import { readHeaderOf } from './single-file-model/header.ts';
+import { refuseOtherKinds } from './single-file-model/other-kinds.ts';
 import { SIDE_FILES } from './single-file-model/side-files.ts';
 
 /** A model on a hub. */
@@ -66,7 +68,7 @@ export function parseHubId(text: string): HubModelId | null {
  * @throws ChecksumMismatchError when a file differs from what the hub announced
  */
 export async function fetchHubModel(model: HubModelId, options: FetchHubModelOptions): Promise<string> {
-  return fetchPinned(model, '', options, (remote, directory) => downloadModel(remote, directory, options));
+  return fetchPinned(model, '', options, ({ remote }, directory) => downloadModel(remote, directory, options));
 }
 
 /** A model in a single file on a hub. */
@@ -93,24 +95,41 @@ export function parseHubFile(text: string): HubFileId | null {
  * @param wanted - which one
  * @param options - see {@link FetchHubModelOptions}
  * @returns path of the file
- * @throws ModelLoadFailedError when there is no such file, no access, or no network
+ * @throws ModelLoadFailedError when there is no such file, no access, or no network, or its head shows another kind
  * @throws ChecksumMismatchError when a file differs from what the hub announced
  */
 export async function fetchHubFile(wanted: HubFileId, options: FetchHubModelOptions): Promise<string> {
   const folder = path.posix.dirname(wanted.file) === '.' ? '' : `${path.posix.dirname(wanted.file)}/`;
-  const directory = await fetchPinned(wanted, `--${encodeURIComponent(wanted.file)}`, options, (remote, target) => {
-    const files = [...SIDE_FILES.map((file) => folder + file), wanted.file];
-    const sizes = new Map(
-      files.flatMap((file) => {
-        const sizeBytes = remote.sizes.get(file);
-        return sizeBytes === undefined ? [] : [[file, sizeBytes] as const];
-      }),
-    );
-    if (!sizes.has(wanted.file))
-      throw new ModelLoadFailedError(`${remote.name} has no ${wanted.file}: check the name.`);
-    return downloadFiles({ ...remote, sizes }, target, options);
-  });
+  const directory = await fetchPinned(
+    wanted,
+    `--${encodeURIComponent(wanted.file)}`,
+    options,
+    ({ remote, readRange }, target) => {
+      const files = [...SIDE_FILES.map((file) => folder + file), wanted.file];
+      const sizes = new Map(
+        files.flatMap((file) => {
+          const sizeBytes = remote.sizes.get(file);
+          return sizeBytes === undefined ? [] : [[file, sizeBytes] as const];
+        }),
+      );
+      if (!sizes.has(wanted.file))
+        throw new ModelLoadFailedError(`${remote.name} has no ${wanted.file}: check the name.`);
+      const check = async () => {
+        const read = (start: number, lengthBytes: number) => readRange(wanted.file, start, lengthBytes);
+        const sizeBytes = sizes.get(wanted.file) ?? 0;
+        refuseOtherKinds(await readHeaderOf({ sizeBytes, read }, remote.name), `${remote.name}/${wanted.file}`);
+      };
+      return downloadFiles({ ...remote, sizes }, target, { ...options, check });
+    },
+  );
   return path.join(directory, wanted.file);
+}
+
+/** A revision on the hub. */
+interface PinnedModel {
+  remote: RemoteModel;
+  /** Reads a piece of a file. */
+  readRange: (file: string, start: number, lengthBytes: number) => Promise<Buffer>;
 }
 
 /** Finds or fetches a revision, in a directory that is named by its commit and `suffix`. */
@@ -118,7 +137,7 @@ async function fetchPinned(
   model: HubModelId,
   suffix: string,
   options: FetchHubModelOptions,
-  download: (remote: RemoteModel, directory: string) => Promise<void>,
+  download: (pinned: PinnedModel, directory: string) => Promise<void>,
 ): Promise<string> {
   const repository = path.join(options.cacheDirectory, 'models', `hub--${model.id.replace('/', '--')}`);
   const pinFile = path.join(repository, 'revisions', encodeURIComponent(model.revision));
@@ -132,17 +151,26 @@ async function fetchPinned(
     const { commit, files } = await listFiles(client, model);
     const name = `${model.id}@${commit.slice(0, 12)}`;
     const directory = path.join(repository, commit + suffix);
-    const remote = {
+    const urlPathOf = (file: string) =>
+      `/${model.id}/resolve/${commit}/${file.split('/').map(encodeURIComponent).join('/')}`;
+    const remote: RemoteModel = {
       name,
       sizes: new Map([...files].map(([file, { sizeBytes }]) => [file, sizeBytes])),
-      fetch: async (relativePath: string, file: string, onBytes: (sizeBytes: number) => void) => {
+      fetch: async (relativePath, file, onBytes) => {
         const wanted = files.get(relativePath);
         if (wanted === undefined) throw new ModelLoadFailedError(`${name} has no ${relativePath}.`);
-        const urlPath = `/${model.id}/resolve/${commit}/${relativePath.split('/').map(encodeURIComponent).join('/')}`;
-        await fetchFile(client, { urlPath, name: `${relativePath} of ${name}`, file, wanted, onBytes });
+        await fetchFile(client, {
+          urlPath: urlPathOf(relativePath),
+          name: `${relativePath} of ${name}`,
+          file,
+          wanted,
+          onBytes,
+        });
       },
     };
-    await download(remote, directory);
+    const readRange = (file: string, start: number, lengthBytes: number) =>
+      fetchRange(client, { urlPath: urlPathOf(file), name: `${file} of ${name}` }, start, lengthBytes);
+    await download({ remote, readRange }, directory);
     await writeAtomically(pinFile, commit);
     return directory;
   } finally {
@@ -256,6 +284,29 @@ async function fetchRest(
     throw new PassingFault(`${sizeBytes} bytes arrived instead of ${wanted.sizeBytes}`);
   };
   await client.read(urlPath, name, append, askForRest);
+}
+
+/** Reads a piece of a file; of a server that knows no ranges, what comes before is read as well. */
+async function fetchRange(
+  client: HubClient,
+  { urlPath, name }: { urlPath: string; name: string },
+  start: number,
+  lengthBytes: number,
+): Promise<Buffer> {
+  const take = async ({ statusCode, body }: Dispatcher.ResponseData) => {
+    const before = statusCode === 206 ? 0 : start;
+    const chunks: Buffer[] = [];
+    let sizeBytes = 0;
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      chunks.push(chunk);
+      sizeBytes += chunk.byteLength;
+      if (sizeBytes >= before + lengthBytes) break;
+    }
+    const piece = Buffer.concat(chunks).subarray(before, before + lengthBytes);
+    if (piece.length < lengthBytes) throw new PassingFault(`${piece.length} bytes arrived instead of ${lengthBytes}`);
+    return piece;
+  };
+  return client.read(urlPath, name, take, async () => ({ range: `bytes=${start}-${start + lengthBytes - 1}` }));
 }
 
 async function sizeOf(file: string): Promise<number | null> {

@@ -75,15 +75,18 @@ export async function downloadModel(
  *
  * @param model - all of its files are fetched, in the order of `sizes`
  * @param directory - where to; nothing but these files ever lies there
- * @param options - see {@link ModelDownloadOptions}
- * @throws ModelLoadFailedError when the disk is too full
+ * @param options - see {@link ModelDownloadOptions}; `check` is called before anything is fetched
+ * @throws ModelLoadFailedError when the disk is too full; whatever `check` throws
  */
 export async function downloadFiles(
   model: RemoteModel,
   directory: string,
-  options: ModelDownloadOptions,
+  options: ModelDownloadOptions & { check: () => Promise<void> },
 ): Promise<void> {
-  await download(model, directory, options, async () => [...model.sizes.keys()]);
+  await download(model, directory, options, async () => {
+    await options.check();
+    return [...model.sizes.keys()];
+  });
 }
 
 async function download(

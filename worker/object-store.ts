@@ -14,6 +14,7 @@ import type { S3ClientConfig } from '@aws-sdk/client-s3';
 import type { StorageConfig } from '../common/config.ts';
 import { InternalError, StorageUnavailableError } from '../common/errors.ts';
 import type {
+  ByteRange,
   ImageLocation,
   ObjectLocation,
   ObjectStore,
@@ -24,7 +25,7 @@ import type {
 import { UrlFetcher } from './fetch-url.ts';
 import { copyLocalImage } from './local-image.ts';
 import { isMissingObject, isTaken, toStorageError } from './storage-errors.ts';
-import { hashFile, limited, writeBody } from './write-stream.ts';
+import { collect, hashFile, writeBody } from './write-stream.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const IDLE_TIMEOUT_MS = 60_000;
@@ -90,12 +91,16 @@ class S3ObjectStore implements ObjectStore {
   }
 
   async getBytes(location: ObjectLocation, options: StoreReadOptions): Promise<Buffer | null> {
-    return this.#read(location, options, async (body, announcedBytes) => {
-      const chunks: Uint8Array[] = [];
-      const limits = { name: show(location), announcedBytes, maxBytes: options.maxBytes };
-      for await (const chunk of limited(body, limits)) chunks.push(chunk);
-      return Buffer.concat(chunks);
-    });
+    return this.#read(location, options, (body, announcedBytes) =>
+      collect(body, { name: show(location), announcedBytes, maxBytes: options.maxBytes }),
+    );
+  }
+
+  async getRange(location: ObjectLocation, range: ByteRange, options: StoreCallOptions = {}): Promise<Buffer | null> {
+    const { startBytes, lengthBytes } = range;
+    const limits = { name: show(location), announcedBytes: lengthBytes, maxBytes: lengthBytes };
+    const header = `bytes=${startBytes}-${startBytes + lengthBytes - 1}`;
+    return this.#read(location, options, (body) => collect(body, limits), header);
   }
 
   async downloadImage(
@@ -260,13 +265,15 @@ class S3ObjectStore implements ObjectStore {
   /** Sends a GET and hands its body on; null when there is no such object. */
   async #read<T>(
     location: ObjectLocation,
-    options: StoreReadOptions,
+    options: StoreCallOptions,
     consume: (body: AsyncIterable<Uint8Array>, announcedBytes: number | null) => Promise<T>,
+    range?: string,
   ): Promise<T | null> {
     const { bucket: Bucket, key: Key } = location;
     return this.#call(`reading ${show(location)}`, options, async (abort) => {
       try {
-        const { Body, ContentLength } = await this.#client.send(new GetObjectCommand({ Bucket, Key }), abort);
+        const command = new GetObjectCommand({ Bucket, Key, ...(range === undefined ? {} : { Range: range }) });
+        const { Body, ContentLength } = await this.#client.send(command, abort);
         if (Body === undefined) throw new InternalError(`The store answered without a body for ${show(location)}.`);
         return await consume(Body as unknown as AsyncIterable<Uint8Array>, ContentLength ?? null);
       } catch (error) {

@@ -40,6 +40,17 @@ export async function* limited(body: AsyncIterable<Uint8Array>, limits: BodyLimi
 }
 
 /**
+ * Reads a body into memory, under its cap.
+ *
+ * @throws InvalidRequestError, StorageUnavailableError as {@link limited}
+ */
+export async function collect(body: AsyncIterable<Uint8Array>, limits: BodyLimits): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of limited(body, limits)) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+/**
  * Writes a body to a file, hashing on the way. The bytes go to a temporary file in the same folder, which is renamed when
  * they are complete: whoever sees `file` sees all of it.
  *

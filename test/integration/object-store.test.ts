@@ -56,6 +56,14 @@ describe('object store on a real S3 server', () => {
     assert.match((await store.head(at('a/big.bin')))?.etag ?? '', /./);
   });
 
+  it('brings back a piece of an object, and says when it is shorter', async () => {
+    await store.put(at('a/piece'), 'abcdefgh');
+    assert.equal(String(await store.getRange(at('a/piece'), { startBytes: 2, lengthBytes: 3 })), 'cde');
+    assert.equal(await store.getRange(at('none'), { startBytes: 0, lengthBytes: 1 }), null);
+    const tooLong = store.getRange(at('a/piece'), { startBytes: 6, lengthBytes: 3 });
+    await assert.rejects(tooLong, { code: 'STORAGE_UNAVAILABLE' });
+  });
+
   it('brings back an empty file', async () => {
     writeFileSync(file('empty'), '');
     await store.uploadFile(file('empty'), at('a/empty'));

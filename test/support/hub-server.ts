@@ -116,12 +116,17 @@ export class HubServer {
       this.wrong.set(name, wrongAnswers - 1);
       bytes = Buffer.from(bytes).fill('x', 0, 10);
     }
-    const start = this.knowsRanges ? /^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] : undefined;
-    const body = bytes.subarray(Number(start ?? 0));
+    const [, start, last] = (this.knowsRanges && /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '')) || [];
+    const body = bytes.subarray(
+      Number(start ?? 0),
+      last === undefined || last === '' ? bytes.length : Number(last) + 1,
+    );
     const cut = this.cuts.get(name)?.shift();
     response.writeHead(start === undefined ? 200 : 206, {
       'content-length': body.length,
-      ...(start === undefined ? {} : { 'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}` }),
+      ...(start === undefined
+        ? {}
+        : { 'content-range': `bytes ${start}-${Number(start) + body.length - 1}/${bytes.length}` }),
     });
     if (cut === undefined) response.end(body);
     else response.write(body.subarray(0, cut), () => setTimeout(() => response.destroy(), 50));

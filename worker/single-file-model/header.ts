@@ -1,4 +1,5 @@
 import { open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { ModelLoadFailedError } from '../../common/errors.ts';
 
 /** Bytes per number, by the format's names of types. Others (such as float8) are not trained on, so not checked. */
@@ -10,6 +11,9 @@ const DTYPE_BYTES: ReadonlyMap<string, number> = new Map([
 ]);
 
 const LENGTH_BYTES = 8;
+
+/** Enough to tell what else a file may be. */
+const START_BYTES = 64;
 
 /** The format's own cap. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -32,6 +36,13 @@ export interface SafetensorsHeader {
   metadata: ReadonlyMap<string, string>;
 }
 
+/** A file that may lie on another machine. */
+export interface RangeSource {
+  sizeBytes: number;
+  /** Reads exactly so many bytes. */
+  read: (position: number, lengthBytes: number) => Promise<Buffer>;
+}
+
 /**
  * Reads the head of a safetensors file and checks it against the file's length; no weights are read.
  *
@@ -45,29 +56,37 @@ export async function readHeader(file: string, name: string): Promise<Safetensor
   const handle = await open(file, 'r');
   try {
     const { size } = await handle.stat();
-    const start = await readExactly(handle, 0, Math.min(size, LENGTH_BYTES + 56));
-    refuseOtherFormats(start, name);
-    if (size < LENGTH_BYTES) throw notSafetensors(name);
-    const headerBytes = start.readBigUInt64LE(0);
-    if (headerBytes > MAX_HEADER_BYTES) throw notSafetensors(name);
-    const dataStart = LENGTH_BYTES + Number(headerBytes);
-    if (dataStart > size) throw cutOff(name, size, `more than ${dataStart}`);
-    const text = (await readExactly(handle, LENGTH_BYTES, Number(headerBytes))).toString('utf8');
-    return parseHeader(text, { name, dataStart, fileBytes: size });
+    const read = (position: number, lengthBytes: number) => readExactly(handle, position, lengthBytes);
+    return await readHeaderOf({ sizeBytes: size, read }, name);
   } finally {
     await handle.close();
   }
 }
 
-async function readExactly(
-  handle: Awaited<ReturnType<typeof open>>,
-  position: number,
-  length: number,
-): Promise<Buffer> {
-  const buffer = Buffer.alloc(length);
+/**
+ * The same for a file that is read from elsewhere, in two pieces.
+ *
+ * @param source - where its bytes come from
+ * @param name - how the model is called in errors
+ * @throws ModelLoadFailedError when it is no such file, or not all of it
+ */
+export async function readHeaderOf({ sizeBytes, read }: RangeSource, name: string): Promise<SafetensorsHeader> {
+  const start = await read(0, Math.min(sizeBytes, START_BYTES));
+  refuseOtherFormats(start, name);
+  if (sizeBytes < LENGTH_BYTES) throw notSafetensors(name);
+  const headerBytes = start.readBigUInt64LE(0);
+  if (headerBytes > MAX_HEADER_BYTES) throw notSafetensors(name);
+  const dataStart = LENGTH_BYTES + Number(headerBytes);
+  if (dataStart > sizeBytes) throw cutOff(name, sizeBytes, `more than ${dataStart}`);
+  const text = (await read(LENGTH_BYTES, Number(headerBytes))).toString('utf8');
+  return parseHeader(text, { name, dataStart, fileBytes: sizeBytes });
+}
+
+async function readExactly(handle: FileHandle, position: number, lengthBytes: number): Promise<Buffer> {
+  const buffer = Buffer.alloc(lengthBytes);
   let readBytes = 0;
-  while (readBytes < length) {
-    const { bytesRead } = await handle.read(buffer, readBytes, length - readBytes, position + readBytes);
+  while (readBytes < lengthBytes) {
+    const { bytesRead } = await handle.read(buffer, readBytes, lengthBytes - readBytes, position + readBytes);
     if (bytesRead === 0) throw new Error('the file became shorter while it was read');
     readBytes += bytesRead;
   }

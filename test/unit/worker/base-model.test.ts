@@ -25,7 +25,7 @@ import { resolveBaseModel } from '../../../worker/base-model.ts';
 import type { ResolveBaseModelOptions } from '../../../worker/base-model.ts';
 import { HubServer } from '../../support/hub-server.ts';
 import { NEEDED_FILES, STABLE_DIFFUSION_INDEX, modelFiles, writeFiles } from '../../support/model-layout.ts';
-import { tinySingleFile } from '../../support/single-file.ts';
+import { safetensorsBytes, tinySingleFile } from '../../support/single-file.ts';
 import { MemoryStore } from '../activities/support/memory-store.ts';
 
 describe('resolveBaseModel', () => {
@@ -252,6 +252,36 @@ describe('resolveBaseModel', () => {
         /There is no s3:\/\/bucket\/sd\/style\.safetensors: check bucket and key/,
       );
     });
+
+    const lora = safetensorsBytes({
+      'lora_unet_mid_block.lora_up.weight': { dtype: 'F16', shape: [300, 100], bytes: Buffer.alloc(60_000) },
+    });
+
+    it('refuses another kind in a bucket by its head, before it is fetched', async () => {
+      const store = new MemoryStore();
+      store.objects.set('sd/style.safetensors', lora);
+      store.downloadFile = () => assert.fail('nothing is to be fetched');
+      await assert.rejects(resolve('s3://bucket/sd/style.safetensors', { store }), /sd\/style\.safetensors is a LoRA/);
+    });
+
+    for (const knowsRanges of [true, false]) {
+      it(`refuses another kind on a hub that knows ${knowsRanges ? '' : 'no '}ranges by its head`, async () => {
+        const hub = await HubServer.start({ 'style.safetensors': lora });
+        hub.knowsRanges = knowsRanges;
+        try {
+          const options = { hub: { endpoint: hub.endpoint, token: null } };
+          await assert.rejects(
+            resolve('artist/model/style.safetensors', options),
+            /The base model artist\/model@[0-9a-f]{12}\/style\.safetensors is a LoRA/,
+          );
+          const ranges = hub.requestsFor('style.safetensors').map(({ range }) => range);
+          const headBytes = lora.readBigUInt64LE(0);
+          assert.deepEqual(ranges, ['bytes=0-63', `bytes=8-${7n + headBytes}`]);
+        } finally {
+          await hub.stop();
+        }
+      });
+    }
 
     it('takes it from a hub with what lies beside it, once', async () => {
       const files = Object.entries(tinySingleFile()).map(([name, bytes]) => [`old models/${name}`, bytes] as const);

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { AccessDeniedError, InvalidRequestError } from '../../../../common/errors.ts';
 import type {
+  ByteRange,
   ImageLocation,
   ObjectLocation,
   ObjectStore,
@@ -47,6 +48,11 @@ export class MemoryStore implements ObjectStore {
     if (bytes !== null && bytes.length > maxBytes)
       return Promise.reject(new InvalidRequestError(`${key} is too long.`));
     return Promise.resolve(bytes);
+  }
+
+  async getRange(location: ObjectLocation, { startBytes, lengthBytes }: ByteRange): Promise<Buffer | null> {
+    const bytes = await this.getBytes(location, { maxBytes: Number.MAX_SAFE_INTEGER });
+    return bytes?.subarray(startBytes, startBytes + lengthBytes) ?? null;
   }
 
   async uploadFile(file: string, location: ObjectLocation, options: StoreCallOptions = {}): Promise<TransferResult> {

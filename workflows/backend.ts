@@ -1,6 +1,6 @@
 import { condition, sleep } from '@temporalio/workflow';
 import type { NotifyInput } from '../common/activity-types.ts';
-import type { TrainStatus, TrainStyleInput } from '../common/types.ts';
+import type { ActivityLimits, TrainStatus, TrainStyleInput } from '../common/types.ts';
 import type { Calls } from './calls.ts';
 import { jobFailureOf } from './failures.ts';
 import type { JobFailure } from './failures.ts';
@@ -46,34 +46,49 @@ export class Backend {
       .then(done, done);
   }
 
-  /**
-   * Delivers a final notice, for days if need be. Each try is an activity of its own that always ends with the
-   * backend's answer: a limit over several tries would cut one off whose notice the backend has taken already.
-   *
-   * @param notice - `complete` or `failed`
-   * @param waiting - told why the notice is not delivered yet
-   * @returns null when the backend took it, else why it never will
-   */
+  /** See {@link deliverNotice}; a progress notice that is still on its way must not arrive after the final one. */
   async deliver(notice: NotifyInput, waiting: (failure: JobFailure) => void): Promise<JobFailure | null> {
     const { notify, notifyProgress } = this.#input.settings.limits;
-    // A late progress notice must not arrive after the final one.
     const drainMs = notifyProgress.startToCloseMs + PROGRESS_GRACE_MS;
     if (this.#progressInFlight > 0) await condition(() => this.#progressInFlight === 0, drainMs);
-    const summary = notice.kind === 'failed' ? `failed: ${notice.errorCode}` : notice.kind;
-    const { initialIntervalMs, backoffCoefficient, maximumIntervalMs } = notify.retry;
-    const startedAtMs = Date.now();
-    for (let pauseMs = initialIntervalMs; ; pauseMs = Math.min(pauseMs * backoffCoefficient, maximumIntervalMs)) {
-      try {
-        await this.#calls.notify({ summary }, notice);
-        return null;
-      } catch (error) {
-        const failure = jobFailureOf(error);
-        const waitMs = Math.max(pauseMs, failure.retryAfterMs ?? 0);
-        const isTooLate = Date.now() - startedAtMs + waitMs >= (notify.scheduleToCloseMs ?? Infinity);
-        if (!mayPass(failure) || isTooLate) return failure;
-        waiting(failure);
-        await sleep(waitMs);
-      }
+    return deliverNotice(notice, { calls: this.#calls, limits: notify, waiting });
+  }
+}
+
+/** What {@link deliverNotice} needs. */
+export interface Delivery {
+  calls: Calls;
+  /** Of `notify`: the pauses between tries, and how long to try. */
+  limits: ActivityLimits;
+  /** Told why the notice is not delivered yet. */
+  waiting: (failure: JobFailure) => void;
+}
+
+/**
+ * Delivers a final notice, for days if need be. Each try is an activity of its own that always ends with the backend's
+ * answer: a limit over several tries would cut one off whose notice the backend has taken already.
+ *
+ * @param notice - `complete` or `failed`
+ * @returns null when the backend took it, else why it never will
+ */
+export async function deliverNotice(
+  notice: NotifyInput,
+  { calls, limits, waiting }: Delivery,
+): Promise<JobFailure | null> {
+  const summary = notice.kind === 'failed' ? `failed: ${notice.errorCode}` : notice.kind;
+  const { initialIntervalMs, backoffCoefficient, maximumIntervalMs } = limits.retry;
+  const startedAtMs = Date.now();
+  for (let pauseMs = initialIntervalMs; ; pauseMs = Math.min(pauseMs * backoffCoefficient, maximumIntervalMs)) {
+    try {
+      await calls.notify({ summary }, notice);
+      return null;
+    } catch (error) {
+      const failure = jobFailureOf(error);
+      const waitMs = Math.max(pauseMs, failure.retryAfterMs ?? 0);
+      const isTooLate = Date.now() - startedAtMs + waitMs >= (limits.scheduleToCloseMs ?? Infinity);
+      if (!mayPass(failure) || isTooLate) return failure;
+      waiting(failure);
+      await sleep(waitMs);
     }
   }
 }

@@ -132,7 +132,7 @@ describe('holdPod', () => {
 
 describe('PodFence', () => {
   it('tells when the activities of a hold have come to rest, and does not wait for ever', async () => {
-    const fence = new PodFence();
+    const fence = new PodFence(60_000);
     fence.open('a');
     const [one, two] = [fence.enter('a'), fence.enter('a')];
     fence.close('a', new PodLostError('over'));

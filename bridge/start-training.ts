@@ -100,13 +100,14 @@ export class TrainingStarter {
    * @throws TemporalUnavailableError when it should be tried again later
    */
   async start(job: JobMessage): Promise<'started' | 'duplicate'> {
+    const { epochs, repeats } = this.#config.training.recipe;
     const input = {
       styleId: job.styleId,
       taskId: job.taskId,
       images: job.images,
       tags: job.tags,
       parameters: job.parameters,
-      expectedEpochs: job.parameters.epochs ?? this.#config.training.recipe.epochs ?? defaultEpochs(job.images.length),
+      expectedEpochs: job.parameters.epochs ?? epochs ?? defaultEpochs(job.images.length, repeats),
       webhookOrigin: allowedOrigin(job.webhookUrl, this.#config.backend.allowedOrigins),
     };
     if (await this.#isKnown(job)) return 'duplicate';

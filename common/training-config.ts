@@ -90,10 +90,11 @@ export function parseTrainingConfig(json: unknown, where = 'The training configu
  * Epochs when nobody asks for a number: as many as make about 4000 steps of one picture (what the recipe's learning
  * rate was tried with), rounded to tens so that the last chunk is a full one, and 100–500 as the contract says.
  *
- * @param imageCount - pictures of an epoch, repeats included, at least 1
+ * @param imageCount - pictures in the data set, at least 1
+ * @param repeats - how often each comes in an epoch
  */
-export function defaultEpochs(imageCount: number): number {
-  return Math.min(500, Math.max(100, Math.round(4000 / imageCount / 10) * 10));
+export function defaultEpochs(imageCount: number, repeats = 1): number {
+  return Math.min(500, Math.max(100, Math.round(4000 / (imageCount * repeats) / 10) * 10));
 }
 
 /**
@@ -126,7 +127,7 @@ export function trainingConfigFor(
   const table = tableDefaults();
   return {
     ...table,
-    epochs: defaultEpochs(context.imageCount * (given.repeats ?? table.repeats)),
+    epochs: defaultEpochs(context.imageCount, given.repeats),
     mixedPrecision: context.mixedPrecisionDefault,
     learningRate: DEFAULT_LEARNING_RATES[given.optimizer ?? table.optimizer],
     ...given,

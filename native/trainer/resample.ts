@@ -54,7 +54,10 @@ export function stretchToSquare(picture: RgbPicture, sidePx: number): Uint8Array
   return resample(picture, whole(picture.widthPx), whole(picture.heightPx));
 }
 
-/** The 8-bit path of src/libImaging/Resample.c of Pillow 13.0.0: across, rounded to bytes, then down. */
+/**
+ * The 8-bit path of src/libImaging/Resample.c of Pillow 13.0.0: across, rounded to bytes, then down. (Where the height
+ * shrinks much more than the width, Pillow goes down first: then the last digits differ.)
+ */
 function resample({ widthPx, pixels }: RgbPicture, across: Axis, down: Axis): Uint8Array {
   const columns = tapsOf(across);
   const rows = tapsOf(down);

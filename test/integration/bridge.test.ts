@@ -5,7 +5,7 @@ import type { Options } from 'amqplib';
 import { parseJobMessage } from '../../bridge/envelope.ts';
 import { TrainingStarter, refusalIdOf, workflowIdOf } from '../../bridge/start-training.ts';
 import { createLogger } from '../../common/logger.ts';
-import type { RefusalInput } from '../../common/types.ts';
+import { trainingConfigFor } from '../../common/training-config.ts';
 import { BACKEND, DEAD_QUEUE, IMAGES, bridgeSceneForEachTest } from './support/bridge.ts';
 import type { BridgeScene } from './support/bridge.ts';
 import { eventually } from './support/until.ts';
@@ -45,6 +45,21 @@ describe('bridge', () => {
     assert.deepEqual(input.parameters, { epochs: null, learningRate: null, batchSize: null });
     const query = `StyleId = '${scene.styleId}' AND TaskId = '${input.taskId}' AND TrainPhase = 'queued' AND TrainEpoch = 0`;
     await eventually(async () => assert.equal((await scene.client.workflow.count(query)).count, 1));
+  });
+
+  it('expects the epochs that the pod will decide on, repeats counted', async () => {
+    const { recipe } = scene.config.training;
+    recipe.repeats = 2;
+    try {
+      await scene.startBridge();
+      await scene.publish({ style_id: scene.styleId, image_urls: IMAGES, webhook_url: BACKEND });
+      const { input } = await scene.started(scene.styleId);
+      const context = { imageCount: IMAGES.length, mixedPrecisionDefault: 'no' } as const;
+      assert.equal(input.expectedEpochs, trainingConfigFor(input.parameters, recipe, context).epochs);
+      assert.equal(input.expectedEpochs, 170);
+    } finally {
+      delete recipe.repeats;
+    }
   });
 
   it('moves a malformed message to the dead queue, whole and with the reason', async () => {

@@ -10,7 +10,6 @@ import {
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3';
-import type { S3ClientConfig } from '@aws-sdk/client-s3';
 import type { StorageConfig } from '../common/config.ts';
 import { InternalError, StorageUnavailableError } from '../common/errors.ts';
 import type {
@@ -23,18 +22,13 @@ import type {
   TransferResult,
 } from '../common/object-store.ts';
 import { UrlFetcher } from './fetch-url.ts';
+import { ATTEMPTS, s3ClientOptions } from './s3-client-options.ts';
 import { copyLocalImage } from './local-image.ts';
 import { isMissingObject, isTaken, toStorageError } from './storage-errors.ts';
 import { collect, hashFile, writeBody } from './write-stream.ts';
 
-const CONNECT_TIMEOUT_MS = 10_000;
-const IDLE_TIMEOUT_MS = 60_000;
-const ATTEMPTS = 3;
 const CONFLICT_PAUSE_MS = 200;
 const PARALLEL_DELETES = 8;
-
-const silence = () => undefined;
-const SILENT = { trace: silence, debug: silence, info: silence, warn: silence, error: silence };
 
 const show = ({ bucket, key }: ObjectLocation) => `s3://${bucket}/${key}`;
 
@@ -47,35 +41,13 @@ export function createObjectStore(config: StorageConfig): ObjectStore {
   return new S3ObjectStore(config);
 }
 
-function clientOptions(config: StorageConfig): S3ClientConfig {
-  const checksums = config.checksums === 'when-required' ? 'WHEN_REQUIRED' : 'WHEN_SUPPORTED';
-  return {
-    region: config.region,
-    credentials: {
-      accessKeyId: config.accessKeyId,
-      secretAccessKey: config.secretAccessKey,
-      ...(config.sessionToken === null ? {} : { sessionToken: config.sessionToken }),
-    },
-    // Only AWS resolves bucket names as hosts; every other store is reached by path.
-    ...(config.endpoint === null ? {} : { endpoint: config.endpoint, forcePathStyle: true }),
-    requestChecksumCalculation: checksums,
-    responseChecksumValidation: checksums,
-    maxAttempts: ATTEMPTS,
-    // Pictures may lie in a bucket of another region.
-    followRegionRedirects: true,
-    // Without one, the client writes about its retries to standard error.
-    logger: SILENT,
-    requestHandler: { connectionTimeout: CONNECT_TIMEOUT_MS, socketTimeout: IDLE_TIMEOUT_MS },
-  };
-}
-
 class S3ObjectStore implements ObjectStore {
   readonly #client: S3Client;
   readonly #fetcher: UrlFetcher;
   readonly #fileUriRoot: string | null;
 
   constructor(config: StorageConfig) {
-    this.#client = new S3Client(clientOptions(config));
+    this.#client = new S3Client(s3ClientOptions(config));
     this.#fetcher = new UrlFetcher(config.endpoint);
     this.#fileUriRoot = config.fileUriRoot;
   }

@@ -6,6 +6,7 @@ import { parseJobMessage } from '../../bridge/envelope.ts';
 import { TrainingStarter, refusalIdOf, workflowIdOf } from '../../bridge/start-training.ts';
 import { createLogger } from '../../common/logger.ts';
 import { trainingConfigFor } from '../../common/training-config.ts';
+import type { RefusalInput } from '../../common/types.ts';
 import { BACKEND, DEAD_QUEUE, IMAGES, bridgeSceneForEachTest } from './support/bridge.ts';
 import type { BridgeScene } from './support/bridge.ts';
 import { eventually } from './support/until.ts';

@@ -2,36 +2,8 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import {
-  ConfigError,
-  environmentWithoutSecrets,
-  loadConfig,
-  requireSection,
-  workflowSettings,
-} from '../../../common/config.ts';
-import type { LoadConfigOptions } from '../../../common/config.ts';
-
-const TOKEN = 'a-token-of-at-least-thirty-two-characters';
-
-const ENVIRONMENT = {
-  RABBITMQ_HOST: 'mq.example.com',
-  AWS_ACCESS_KEY_ID: 'key',
-  AWS_SECRET_ACCESS_KEY: 'secret',
-  S3_BUCKET: 'weights',
-  BACKEND_API_URL: 'https://api.example.com/v1',
-  INTERNAL_API_TOKEN: TOKEN,
-  BASE_MODEL: '/models/sd15',
-};
-
-function faultsOf(options: LoadConfigOptions): readonly string[] {
-  try {
-    loadConfig(options);
-  } catch (error) {
-    assert.ok(error instanceof ConfigError, String(error));
-    return error.faults;
-  }
-  return [];
-}
+import { ConfigError, loadConfig, requireSection, workflowSettings } from '../../../common/config.ts';
+import { ENVIRONMENT, TOKEN, faultsOf } from './support/config.ts';
 
 describe('loadConfig', () => {
   let directory: string;
@@ -152,98 +124,6 @@ describe('loadConfig', () => {
     }
   });
 
-  describe('environment', () => {
-    it('reads the standard TEMPORAL_ variables over the file', () => {
-      const env = {
-        ...ENVIRONMENT,
-        TEMPORAL_ADDRESS: 'ns.tmprl.cloud:7233',
-        TEMPORAL_NAMESPACE: 'ns',
-        TEMPORAL_API_KEY: 'k',
-      };
-      const { temporal } = loadConfig({ env });
-      assert.deepEqual([temporal.address, temporal.namespace], ['ns.tmprl.cloud:7233', 'ns']);
-      assert.equal(temporal.connection.apiKey, 'k');
-      assert.equal(temporal.connection.tls, true);
-    });
-
-    it('names a client certificate that can not be read', () => {
-      const env = { ...ENVIRONMENT, TEMPORAL_TLS_CLIENT_CERT_PATH: '/nowhere.pem', TEMPORAL_TLS_CLIENT_KEY_PATH: '/x' };
-      assert.match(faultsOf({ env }).join(), /TEMPORAL_.*nowhere\.pem/);
-    });
-
-    it('encodes user and password of RabbitMQ', () => {
-      const env = { ...ENVIRONMENT, RABBITMQ_USER: 'a@b', RABBITMQ_PASS: 'p/w:d#%', RABBITMQ_PORT: '5673' };
-      assert.equal(loadConfig({ env }).rabbitmq?.url, 'amqp://a%40b:p%2Fw%3Ad%23%25@mq.example.com:5673');
-    });
-
-    it('names a RABBITMQ_URL whose password has a bare %', () => {
-      const env = { ...ENVIRONMENT, RABBITMQ_URL: 'amqp://u:50%off@mq' };
-      assert.throws(() => loadConfig({ env }), /RABBITMQ_URL must look like .*%25/);
-    });
-
-    it('takes RABBITMQ_URL over the single values', () => {
-      const env = { ...ENVIRONMENT, RABBITMQ_URL: 'amqps://u:p@mq:5671/vh' };
-      assert.equal(loadConfig({ env }).rabbitmq?.url, 'amqps://u:p@mq:5671/vh');
-    });
-
-    it('takes AWS_STORAGE_BUCKET_NAME where S3_BUCKET is empty', () => {
-      const env = { ...ENVIRONMENT, S3_BUCKET: '', AWS_STORAGE_BUCKET_NAME: 'other' };
-      assert.equal(loadConfig({ env }).storage?.bucket, 'other');
-    });
-
-    it('wins over the file wherever both can say something', () => {
-      const env = {
-        ...ENVIRONMENT,
-        RABBITMQ_QUEUE: 'other',
-        FILE_URI_ROOT: '/srv',
-        BRUSHWORK_DEVICE: 'cuda',
-        BRUSHWORK_CPU_THREADS: '3',
-        BRUSHWORK_WORK_DIRECTORY: '/scratch',
-        CUDA_VISIBLE_DEVICES: '1',
-        HF_ENDPOINT: 'https://hub.example.com/mirror',
-        HF_TOKEN: 'hub-token',
-        XDG_CACHE_HOME: '/cache',
-        LOG_LEVEL: 'DEBUG',
-      };
-      const { rabbitmq, storage, pod, trainer, logLevel } = loadConfig({ env });
-      assert.deepEqual(
-        [rabbitmq?.queue, rabbitmq?.deadQueue, storage?.fileUriRoot, trainer.device, trainer.cpuThreads, logLevel],
-        ['other', 'other.dead', '/srv', 'cuda', 3, 'debug'],
-      );
-      assert.deepEqual([pod?.workDirectory, trainer.cudaVisibleDevices], ['/scratch', '1']);
-      assert.deepEqual(trainer.hub, { endpoint: 'https://hub.example.com/mirror', token: 'hub-token' });
-      assert.equal(trainer.cacheDirectory, '/cache/brushwork');
-    });
-
-    it('takes the origin of BACKEND_API_URL, and refuses one with a password', () => {
-      const faults = faultsOf({ env: { ...ENVIRONMENT, BACKEND_API_URL: 'https://u:pw12345678@api.example.com' } });
-      assert.equal(faults.length, 1);
-      assert.ok(!(faults[0] ?? '').includes('pw12345678'));
-    });
-  });
-
-  it('takes what the environment lacks from .env in the current directory', () => {
-    const home = process.cwd();
-    writeFileSync(
-      path.join(directory, '.env'),
-      `${Object.entries(ENVIRONMENT)
-        .map(([name, value]) => `${name}="${value}" # a comment`)
-        .join('\n')}\nLOG_LEVEL=debug\nBRUSHWORK_TEST=1`,
-    );
-    const { LOG_LEVEL: level } = process.env;
-    process.env['LOG_LEVEL'] = 'warn';
-    process.chdir(directory);
-    try {
-      const config = loadConfig();
-      assert.deepEqual([config.backend.token, config.logLevel], [TOKEN, 'warn']);
-      assert.equal(process.env['BRUSHWORK_TEST'], undefined, 'the environment of this process stays as it is');
-    } finally {
-      process.chdir(home);
-      if (level === undefined) delete process.env['LOG_LEVEL'];
-      else process.env['LOG_LEVEL'] = level;
-    }
-  });
-
   describe('file', () => {
     it('changes only what it names', () => {
       const name = file(
@@ -311,16 +191,5 @@ describe('workflowSettings', () => {
     assert.equal(settings.podsQueue, 'brushwork-pods');
     assert.equal(settings.chunkEpochs, 10);
     assert.equal(workflowSettings(config, false).searchAttributes, false);
-  });
-
-  it('leaves secrets out of the environment for a child', () => {
-    process.env['BRUSHWORK_TEST_TOKEN'] = 'secret';
-    try {
-      const env = environmentWithoutSecrets();
-      assert.ok(!('BRUSHWORK_TEST_TOKEN' in env));
-      assert.equal(env['PATH'], process.env['PATH']);
-    } finally {
-      delete process.env['BRUSHWORK_TEST_TOKEN'];
-    }
   });
 });

@@ -80,28 +80,28 @@ describe('environment of a configuration', () => {
     assert.equal(faults.length, 1);
     assert.ok(!(faults[0] ?? '').includes('pw12345678'));
   });
-});
 
-it('takes what the environment lacks from .env in the current directory', () => {
-  const home = process.cwd();
-  writeFileSync(
-    path.join(directory, '.env'),
-    `${Object.entries(ENVIRONMENT)
-      .map(([name, value]) => `${name}="${value}" # a comment`)
-      .join('\n')}\nLOG_LEVEL=debug\nBRUSHWORK_TEST=1`,
-  );
-  const { LOG_LEVEL: level } = process.env;
-  process.env['LOG_LEVEL'] = 'warn';
-  process.chdir(directory);
-  try {
-    const config = loadConfig();
-    assert.deepEqual([config.backend.token, config.logLevel], [TOKEN, 'warn']);
-    assert.equal(process.env['BRUSHWORK_TEST'], undefined, 'the environment of this process stays as it is');
-  } finally {
-    process.chdir(home);
-    if (level === undefined) delete process.env['LOG_LEVEL'];
-    else process.env['LOG_LEVEL'] = level;
-  }
+  it('takes what the environment lacks from .env in the current directory', () => {
+    const home = process.cwd();
+    writeFileSync(
+      path.join(directory, '.env'),
+      `${Object.entries(ENVIRONMENT)
+        .map(([name, value]) => `${name}="${value}" # a comment`)
+        .join('\n')}\nLOG_LEVEL=debug\nBRUSHWORK_TEST=1`,
+    );
+    const { LOG_LEVEL: level } = process.env;
+    process.env['LOG_LEVEL'] = 'warn';
+    process.chdir(directory);
+    try {
+      const config = loadConfig();
+      assert.deepEqual([config.backend.token, config.logLevel], [TOKEN, 'warn']);
+      assert.equal(process.env['BRUSHWORK_TEST'], undefined, 'the environment of this process stays as it is');
+    } finally {
+      process.chdir(home);
+      if (level === undefined) delete process.env['LOG_LEVEL'];
+      else process.env['LOG_LEVEL'] = level;
+    }
+  });
 });
 
 describe('environmentWithoutSecrets', () => {

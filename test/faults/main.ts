@@ -1,4 +1,4 @@
-import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { CASES, idOf } from './cases.ts';
 import type { FaultCase } from './cases.ts';
@@ -17,7 +17,8 @@ const HELP = `Usage: npm run test:faults -- [options]
   --minutes <n>    begins no case after this time
   --subset         the few cases of npm test
   --lanes <n>      cases side by side; default 3
-  --results <file> adds a line of JSON for each case
+  --results <file> adds a line of JSON for each case; what ended well there already is left out, so that a long run can be
+                   done in parts
   --table <file>   makes the table of docs/faults.md of that file, and runs nothing
   --result <file>  writes what npm test reads
   --list           only lists the cases
@@ -51,21 +52,25 @@ const { values } = parseArgs({
   },
 });
 
+/** Of each case the newest result in the file. */
+function doneBefore(): TableLine[] {
+  if (values.results === undefined || !existsSync(values.results)) return [];
+  const lines = readFileSync(values.results, 'utf8').split('\n');
+  const parsed = lines.filter((line) => line !== '').map((line) => JSON.parse(line) as TableLine);
+  return [...new Map(parsed.map((line) => [idOf(line), line])).values()];
+}
+
 function chosen(): FaultCase[] {
   const pattern = new RegExp(values.only ?? '');
-  return CASES.filter((one) => pattern.test(idOf(one)) && (!values.subset || SUBSET.includes(idOf(one))));
+  const done = new Set(doneBefore().flatMap((line) => (line.violations.length === 0 ? [idOf(line)] : [])));
+  return CASES.filter(
+    (one) => pattern.test(idOf(one)) && (!values.subset || SUBSET.includes(idOf(one))) && !done.has(idOf(one)),
+  );
 }
 
 async function main(): Promise<number> {
   if (values.table !== undefined && values.results !== undefined) {
-    const lines = readFileSync(values.results, 'utf8').trimEnd().split('\n');
-    writeFileSync(
-      values.table,
-      tableOf(
-        lines.map((line) => JSON.parse(line) as TableLine),
-        CASES.length,
-      ),
-    );
+    writeFileSync(values.table, tableOf(doneBefore(), CASES.length));
     return 0;
   }
   const cases = chosen();

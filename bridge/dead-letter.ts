@@ -43,10 +43,10 @@ export async function moveToDeadQueue(
   };
   channel.on('return', onReturn);
   try {
-    await publish(channel, deadQueue, message, { ...kept, ...ours }).catch((reason: unknown) => {
+    await publishCopy(channel, deadQueue, message, { ...kept, ...ours }).catch((reason: unknown) => {
       // Foreign headers that can't be written again must not keep the message circling.
       if (!(reason instanceof UnwritableHeadersError)) throw reason;
-      return publish(channel, deadQueue, message, ours);
+      return publishCopy(channel, deadQueue, message, ours);
     });
     if (isReturned) throw new Error(`The queue ${deadQueue} does not exist any more.`);
   } finally {
@@ -56,10 +56,19 @@ export async function moveToDeadQueue(
 
 class UnwritableHeadersError extends Error {}
 
-async function publish(
+/**
+ * Publishes a message once more and waits until the broker has it on record.
+ *
+ * @param channel - in confirm mode
+ * @param queue - where to; the broker hands it back when there is none
+ * @param message - as delivered
+ * @param headers - instead of its own
+ * @throws UnwritableHeadersError when they can't be written, Error when the broker does not take it
+ */
+export async function publishCopy(
   channel: ConfirmChannel,
   queue: string,
-  { content, properties }: ConsumeMessage,
+  { content, properties }: Pick<Message, 'content' | 'properties'>,
   headers: Record<string, unknown>,
 ): Promise<void> {
   const options: Options.Publish = {

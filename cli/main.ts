@@ -4,6 +4,7 @@ import { BrushworkError } from '../common/errors.ts';
 import { UsageError } from './command.ts';
 import type { Command } from './command.ts';
 import { inspectCommand } from './inspect.ts';
+import { deadLettersCommand } from './dead-letters.ts';
 import { makeBaseModelCommand } from './make-base-model.ts';
 import { trainCommand } from './train.ts';
 import { workerCommand } from './worker.ts';
@@ -13,6 +14,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   train: trainCommand,
   inspect: inspectCommand,
   'make-base-model': makeBaseModelCommand,
+  'dead-letters': deadLettersCommand,
 };
 
 const HELP = `Usage: brushwork <command> [options]

@@ -50,8 +50,9 @@ describe('commands in the docs', function () {
     assert.equal(readFileSync(path.join(directory, 'style/steps.jsonl'), 'utf8').trimEnd().split('\n').length, 3 * 10);
   });
 
-  it('of operations.md use options that temporal and tctl have', async () => {
-    const lines = [...read('docs/operations.md').matchAll(/^(temporal|tctl) (workflow \w+) (.*)$/gm)];
+  it('of operations.md and runbook.md use options that temporal and tctl have', async () => {
+    const text = ['operations.md', 'runbook.md'].map((name) => read(`docs/${name}`)).join('\n');
+    const lines = [...text.matchAll(/^(temporal|tctl) ((?:workflow|batch|taskqueue|task-queue) \w+) (.*)$/gm)];
     assert.ok(lines.length > 10);
     const programs: Record<string, string> = { temporal: temporalPath(), tctl: tctlPath() };
     const helpTexts = new Map<string, string>();

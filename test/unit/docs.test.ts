@@ -186,6 +186,17 @@ describe('docs', () => {
     assert.deepEqual([...unmentioned], []);
   });
 
+  it('runbook.md tells of each signal, and gives each command for temporal and for tctl', () => {
+    const text = read('docs/runbook.md');
+    for (const { type, name } of Object.values(messages)) {
+      if (type === 'signal' && name !== 'podHeld') assert.ok(codeWords(text).includes(name), name);
+    }
+    const blocks = [...text.matchAll(/^```sh\n(.*?)^```/gms)].map(([, block = '']) => block.trimEnd().split('\n'));
+    const paired = blocks.filter(([first]) => first?.startsWith('temporal '));
+    assert.ok(paired.length > 2);
+    for (const [, tctl, ...more] of paired) assert.deepEqual([tctl?.split(' ')[0], more], ['tctl', []]);
+  });
+
   it('the picture of the architecture can be drawn, and has a background of its own', async () => {
     const { data, info } = await sharp(path.join(ROOT, 'docs/architecture.svg'))
       .raw()

@@ -1,0 +1,80 @@
+import { connect } from 'amqplib';
+import type { ConfirmChannel, GetMessage } from 'amqplib';
+import type { RabbitMqConfig } from '../common/config.ts';
+import { publishCopy } from './dead-letter.ts';
+import { addresseeOf } from './envelope.ts';
+
+/** More are not looked at in one go: all of them are held at the same time. */
+const MAX_MESSAGES = 1000;
+
+/** Why a message was refused: gone once it is on its way again. */
+const REFUSAL_HEADERS = new Set(['x-error-code', 'x-error-message', 'x-dead-letter-id']);
+
+/** A message of the dead queue. */
+export interface DeadLetter {
+  errorCode: string;
+  errorMessage: string;
+  /** ISO 8601, or empty where the bridge has not put it there. */
+  firstSeen: string;
+  /** Null where it names none. */
+  styleId: number | null;
+}
+
+/**
+ * Looks through the dead queue, oldest first, and moves messages back to the queue of jobs. Each is published and
+ * confirmed before it leaves the dead queue, so a crash in between makes a duplicate at worst, which the bridge knows.
+ *
+ * @param rabbitmq - where both queues are
+ * @param isWanted - chooses what is moved; the rest stays as it is
+ * @returns everything that was there, and how much of it was moved
+ * @throws Error when RabbitMQ can't be reached or does not take a message
+ */
+export async function moveDeadLetters(
+  rabbitmq: RabbitMqConfig,
+  isWanted: (letter: DeadLetter) => boolean,
+): Promise<{ letters: DeadLetter[]; movedCount: number }> {
+  const connection = await connect(rabbitmq.url);
+  try {
+    const channel = await connection.createConfirmChannel();
+    await channel.assertQueue(rabbitmq.queue, { durable: true });
+    await channel.assertQueue(rabbitmq.deadQueue, { durable: true });
+    // What is refused again comes back behind those that were there.
+    const messages = await takeAll(channel, rabbitmq.deadQueue);
+    let movedCount = 0;
+    for (const message of messages.filter((one) => isWanted(letterOf(one)))) {
+      const headers = Object.entries((message.properties.headers ?? {}));
+      const kept = Object.fromEntries(headers.filter(([name]) => !REFUSAL_HEADERS.has(name)));
+      await publishCopy(channel, rabbitmq.queue, message, kept);
+      channel.ack(message);
+      movedCount += 1;
+    }
+    // Unacknowledged messages go back to where they were.
+    await channel.close();
+    return { letters: messages.map(letterOf), movedCount };
+  } finally {
+    await connection.close();
+  }
+}
+
+async function takeAll(channel: ConfirmChannel, queue: string): Promise<GetMessage[]> {
+  const messages: GetMessage[] = [];
+  while (messages.length < MAX_MESSAGES) {
+    const message = await channel.get(queue);
+    if (message === false) break;
+    messages.push(message);
+  }
+  return messages;
+}
+
+function letterOf({ content, properties }: GetMessage): DeadLetter {
+  const text = (name: string): string => {
+    const value: unknown = properties.headers?.[name];
+    return typeof value === 'string' ? value : '';
+  };
+  return {
+    errorCode: text('x-error-code'),
+    errorMessage: text('x-error-message'),
+    firstSeen: text('x-first-seen'),
+    styleId: addresseeOf(content)?.styleId ?? null,
+  };
+}

@@ -14,6 +14,7 @@ import type { PodHeld } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
 
 const FENCE_CHECKS_PER_LIMIT = 25;
+const PAUSES_PER_BEAT = 5;
 /** A trainer that does not stop at a step boundary is ended after 5 s. */
 const VACATE_LIMIT_MS = 10_000;
 const ANSWERS = [ActivityCancelledError, ActivityPausedError, ActivityResetError];
@@ -55,9 +56,12 @@ export async function holdPod({ holdId, taskId }: HoldPodInput, deps: PodDepende
       // server takes it.
       context.heartbeat();
       const sentAtMs = performance.now();
-      if (await beat(timing.beatMs)) fence.accepted(holdId, sentAtMs);
+      const isAccepted = await beat(timing.beatMs);
+      if (isAccepted) fence.accepted(holdId, sentAtMs);
       over.throwIfAborted();
-      await sleep(timing.beatMs, undefined, { signal: over }).catch(() => undefined);
+      // The time limit runs: a beat that got lost is repeated sooner than the next one would come.
+      const pauseMs = isAccepted ? timing.beatMs : timing.beatMs / PAUSES_PER_BEAT;
+      await sleep(pauseMs, undefined, { signal: over }).catch(() => undefined);
     }
   } finally {
     clearInterval(watch);

@@ -103,6 +103,20 @@ describe('holdPod', () => {
     await assert.rejects(running, CancelledFailure);
   });
 
+  it('repeats a beat that was refused sooner than the next one would come', async () => {
+    pod.deps.timing = { ...pod.deps.timing, beatMs: 1000 };
+    pod.deps.fence = new PodFence(5000);
+    server.onBeat = () => {
+      if (server.beats === 1) throw new Error('unreachable');
+    };
+    const startedAtMs = performance.now();
+    start();
+    await until(() => server.beats >= 2, 'the second beat');
+    assert.ok(performance.now() - startedAtMs < 900);
+    environment.cancel();
+    await assert.rejects(running, CancelledFailure);
+  });
+
   it('ends when the job does not know it any more', async () => {
     server.onBeat = () => {
       throw new ActivityNotFoundError('not found');

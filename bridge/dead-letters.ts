@@ -42,7 +42,7 @@ export async function moveDeadLetters(
     const messages = await takeAll(channel, rabbitmq.deadQueue);
     let movedCount = 0;
     for (const message of messages.filter((one) => isWanted(letterOf(one)))) {
-      const headers = Object.entries((message.properties.headers ?? {}));
+      const headers = Object.entries(message.properties.headers ?? {});
       const kept = Object.fromEntries(headers.filter(([name]) => !REFUSAL_HEADERS.has(name)));
       await publishCopy(channel, rabbitmq.queue, message, kept);
       channel.ack(message);

@@ -3,7 +3,6 @@ import {
   appendFileSync,
   cpSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   readdirSync,
   rmSync,
@@ -11,43 +10,18 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { pino } from 'pino';
-import {
-  AccessDeniedError,
-  CancelledError,
-  ChecksumMismatchError,
-  ModelLoadFailedError,
-  StorageUnavailableError,
-} from '../../../common/errors.ts';
-import { resolveBaseModel } from '../../../worker/base-model.ts';
-import type { ResolveBaseModelOptions } from '../../../worker/base-model.ts';
-import { HubServer } from '../../support/hub-server.ts';
-import { NEEDED_FILES, STABLE_DIFFUSION_INDEX, modelFiles, writeFiles } from '../../support/model-layout.ts';
-import { safetensorsBytes, tinySingleFile } from '../../support/single-file.ts';
-import { MemoryStore } from '../activities/support/memory-store.ts';
+import { CancelledError, ModelLoadFailedError } from '../../../common/errors.ts';
+import { NEEDED_FILES, STABLE_DIFFUSION_INDEX, writeFiles } from '../../support/model-layout.ts';
+import { baseModelSceneForEachTest } from './support/base-model.ts';
+import type { BaseModelScene } from './support/base-model.ts';
 
 describe('resolveBaseModel', () => {
   let directory: string;
   let model: string;
+  let resolve: BaseModelScene['resolve'];
 
-  beforeEach(() => {
-    directory = mkdtempSync(path.join(tmpdir(), 'brushwork-model-'));
-    model = path.join(directory, 'my-model');
-    writeFiles(model, modelFiles());
-  });
-
-  afterEach(() => rmSync(directory, { recursive: true }));
-
-  const resolve = (source: string, changes: Partial<ResolveBaseModelOptions> = {}) =>
-    resolveBaseModel(source, {
-      cacheDirectory: path.join(directory, 'cache'),
-      hub: { endpoint: 'http://127.0.0.1:1', token: null },
-      logger: pino({ level: 'silent' }),
-      signal: new AbortController().signal,
-      ...changes,
-    });
+  baseModelSceneForEachTest((scene) => ({ directory, model, resolve } = scene));
 
   const putIndex = (changes: object, dropped?: string) => {
     const index: Record<string, unknown> = { ...STABLE_DIFFUSION_INDEX, ...changes };
@@ -199,217 +173,6 @@ describe('resolveBaseModel', () => {
 
     it('a bucket where no store is configured', async () => {
       await refuses(/needs the settings of a store/, 's3://bucket/model');
-    });
-  });
-
-  describe('of a single file', () => {
-    let file: string;
-
-    beforeEach(() => {
-      writeFiles(path.join(directory, 'files'), tinySingleFile());
-      file = path.join(directory, 'files/style.safetensors');
-    });
-
-    it('converts it, and names it by its name', async () => {
-      const found = await resolve(file);
-      assert.equal(found.name, 'style');
-      assert.match(path.relative(directory, found.directory), /^cache\/models\/single-file--/);
-      assert.equal((await resolve(found.directory)).fingerprint, found.fingerprint);
-    });
-
-    it('gives a copy elsewhere the same fingerprint, and another file another', async () => {
-      const { fingerprint } = await resolve(file);
-      cpSync(path.dirname(file), path.join(directory, 'copies'), { recursive: true });
-      const copy = path.join(directory, 'copies/style.safetensors');
-      const cacheDirectory = path.join(directory, 'other-cache');
-      assert.equal((await resolve(copy, { cacheDirectory })).fingerprint, fingerprint);
-      const bytes = readFileSync(copy);
-      bytes.writeUInt8(1, bytes.length - 1);
-      writeFileSync(copy, bytes);
-      assert.notEqual((await resolve(copy)).fingerprint, fingerprint);
-    });
-
-    it('takes it from a bucket with what lies beside it, once', async () => {
-      const store = new MemoryStore();
-      const others = { 'other.safetensors': Buffer.of(1), 'unet/other.json': Buffer.of(1) };
-      for (const [name, bytes] of Object.entries({ ...tinySingleFile(), ...others }))
-        store.objects.set(`sd/${name}`, bytes);
-      const downloads: string[] = [];
-      const download = store.downloadFile.bind(store);
-      store.downloadFile = (location, ...rest) => {
-        downloads.push(location.key);
-        return download(location, ...rest);
-      };
-      const found = await resolve('s3://bucket/sd/style.safetensors', { store });
-      assert.deepEqual([found.name, found.fingerprint], ['style', (await resolve(file)).fingerprint]);
-      const needed = Object.keys(tinySingleFile()).map((name) => `sd/${name}`);
-      assert.deepEqual(downloads.sort(), needed.sort());
-      assert.equal((await resolve('gs://bucket/sd/style.safetensors', { store })).directory, found.directory);
-      assert.equal(downloads.length, needed.length);
-      store.objects.delete('sd/style.safetensors');
-      await assert.rejects(
-        resolve('s3://bucket/sd/style.safetensors', { store }),
-        /There is no s3:\/\/bucket\/sd\/style\.safetensors: check bucket and key/,
-      );
-    });
-
-    const lora = safetensorsBytes({
-      'lora_unet_mid_block.lora_up.weight': { dtype: 'F16', shape: [300, 100], bytes: Buffer.alloc(60_000) },
-    });
-
-    it('refuses another kind in a bucket by its head, before it is fetched', async () => {
-      const store = new MemoryStore();
-      store.objects.set('sd/style.safetensors', lora);
-      store.downloadFile = () => assert.fail('nothing is to be fetched');
-      await assert.rejects(resolve('s3://bucket/sd/style.safetensors', { store }), /sd\/style\.safetensors is a LoRA/);
-    });
-
-    for (const knowsRanges of [true, false]) {
-      it(`refuses another kind on a hub that knows ${knowsRanges ? '' : 'no '}ranges by its head`, async () => {
-        const hub = await HubServer.start({ 'style.safetensors': lora });
-        hub.knowsRanges = knowsRanges;
-        try {
-          const options = { hub: { endpoint: hub.endpoint, token: null } };
-          await assert.rejects(
-            resolve('artist/model/style.safetensors', options),
-            /The base model artist\/model@[0-9a-f]{12}\/style\.safetensors is a LoRA/,
-          );
-          const ranges = hub.requestsFor('style.safetensors').map(({ range }) => range);
-          const headBytes = lora.readBigUInt64LE(0);
-          assert.deepEqual(ranges, ['bytes=0-63', `bytes=8-${7n + headBytes}`]);
-        } finally {
-          await hub.stop();
-        }
-      });
-    }
-
-    it('takes it from a hub with what lies beside it, once', async () => {
-      const files = Object.entries(tinySingleFile()).map(([name, bytes]) => [`old models/${name}`, bytes] as const);
-      const hub = await HubServer.start({ ...modelFiles(), ...Object.fromEntries(files) });
-      try {
-        const options = { hub: { endpoint: hub.endpoint, token: null } };
-        const found = await resolve('artist/model/old models/style.safetensors', options);
-        assert.deepEqual([found.name, found.fingerprint], ['artist/model', (await resolve(file)).fingerprint]);
-        const requestCount = hub.requests.length;
-        const again = await resolve('artist/model/old models/style.safetensors@main', options);
-        assert.equal(again.directory, found.directory);
-        assert.equal(hub.requests.length, requestCount);
-        await resolve('artist/model', options);
-        await assert.rejects(
-          resolve('artist/model/none.safetensors', options),
-          /has no none\.safetensors: check the name/,
-        );
-      } finally {
-        await hub.stop();
-      }
-    });
-  });
-
-  describe('of a hub', () => {
-    let hub: HubServer;
-
-    beforeEach(async () => (hub = await HubServer.start(modelFiles())));
-    afterEach(() => hub.stop());
-
-    it('fetches it and gives it the fingerprint that a local copy has', async () => {
-      const found = await resolve('artist/model@main', { hub: { endpoint: hub.endpoint, token: null } });
-      assert.equal(found.name, 'artist/model');
-      assert.equal(found.fingerprint, (await resolve(model)).fingerprint);
-    });
-
-    it('prefers a directory of that name', async () => {
-      const before = process.cwd();
-      writeFiles(path.join(directory, 'artist/model'), modelFiles());
-      try {
-        process.chdir(directory);
-        const found = await resolve('artist/model', { hub: { endpoint: hub.endpoint, token: null } });
-        assert.equal(found.name, 'model');
-      } finally {
-        process.chdir(before);
-      }
-      assert.deepEqual(hub.requests, []);
-    });
-
-    it('hands on a wrong hash', async () => {
-      hub.wrong.set('vae/config.json', 9);
-      const options = { hub: { endpoint: hub.endpoint, token: null } };
-      await assert.rejects(resolve('artist/model', options), ChecksumMismatchError);
-    });
-  });
-
-  describe('of a bucket', () => {
-    let store: MemoryStore;
-    let downloads: string[];
-
-    beforeEach(() => {
-      store = new MemoryStore();
-      downloads = [];
-      const download = store.downloadFile.bind(store);
-      store.downloadFile = (location, ...rest) => {
-        downloads.push(location.key);
-        return download(location, ...rest);
-      };
-      for (const [name, bytes] of Object.entries(modelFiles())) store.objects.set(`models/sd/${name}`, bytes);
-    });
-
-    it('fetches what training reads, once', async () => {
-      const found = await resolve('s3://bucket/models/sd', { store });
-      assert.equal(found.name, 'sd');
-      assert.equal(found.fingerprint, (await resolve(model)).fingerprint);
-      assert.deepEqual(
-        downloads.sort(),
-        NEEDED_FILES.map((name) => `models/sd/${name}`),
-      );
-      assert.equal((await resolve('gs://bucket/models/sd/', { store })).directory, found.directory);
-      assert.equal(downloads.length, NEEDED_FILES.length);
-    });
-
-    it('fetches it again when it has changed', async () => {
-      const first = await resolve('s3://bucket/models/sd', { store });
-      store.objects.set('models/sd/unet/config.json', Buffer.from('{"in_channels": 4, "changed": true}'));
-      const second = await resolve('s3://bucket/models/sd', { store });
-      assert.notEqual(second.directory, first.directory);
-      assert.notEqual(second.fingerprint, first.fingerprint);
-    });
-
-    it('fetches it again when the store says that bytes of the same length are others', async () => {
-      let etag = 'first';
-      store.head = ({ key }) => Promise.resolve({ sizeBytes: store.objects.get(key)?.length ?? 0, etag });
-      const first = await resolve('s3://bucket/models/sd', { store });
-      etag = 'second';
-      assert.notEqual((await resolve('s3://bucket/models/sd', { store })).directory, first.directory);
-    });
-
-    it('refuses other kinds of model before it fetches any weights', async () => {
-      const index = { _class_name: 'StableDiffusion3Pipeline', transformer: ['diffusers', 'SD3Transformer2DModel'] };
-      store.objects.set('models/sd/model_index.json', Buffer.from(JSON.stringify(index)));
-      await assert.rejects(resolve('s3://bucket/models/sd', { store }), /is a StableDiffusion3Pipeline/);
-      assert.equal(downloads.length, 0);
-      store.objects.set('models/sd/model_index.json', modelFiles()['model_index.json'] ?? Buffer.of());
-      store.objects.set('models/sd/unet/config.json', Buffer.from('{"use_linear_projection": true}'));
-      await assert.rejects(resolve('s3://bucket/models/sd', { store }), /is a Stable Diffusion 2\.x/);
-      assert.ok(!downloads.some((key) => key.endsWith('.safetensors')), downloads.join(' '));
-    });
-
-    it('tries again when the store breaks off', async () => {
-      const download = store.downloadFile.bind(store);
-      let failures = 1;
-      store.downloadFile = (...call) =>
-        failures-- > 0 ? Promise.reject(new StorageUnavailableError('The connection broke off.')) : download(...call);
-      await resolve('s3://bucket/models/sd', { store });
-      assert.equal(downloads.length, NEEDED_FILES.length);
-    });
-
-    it('hands on that access is denied', async () => {
-      store.denied.add('models/sd/unet/config.json');
-      await assert.rejects(resolve('s3://bucket/models/sd', { store }), AccessDeniedError);
-    });
-
-    it('says that there is nothing', async () => {
-      await assert.rejects(
-        resolve('s3://bucket/none', { store }),
-        /The base model s3:\/\/bucket\/none\/ lacks model_index/,
-      );
     });
   });
 });

@@ -125,7 +125,7 @@ const activitiesTold =
       activities.map(({ id }) =>
         scene.world.temporal('activity', verb, '--workflow-id', workflowId(scene), '--activity-id', id),
       );
-    if (first !== undefined) await Promise.all(tell(first));
+    if (first !== undefined) await Promise.allSettled(tell(first));
     reached.release();
     await sleep(pauseMs);
     for (const verb of others) await Promise.allSettled(tell(verb));

@@ -108,6 +108,56 @@ describe('native addon', function () {
     assert.deepEqual(await finish('resumed'), expected);
   });
 
+  describe('options of the recipe', () => {
+    /** Losses and weights of a short training. */
+    async function outcomeOf(changes: Parameters<typeof job>[0]): Promise<{ losses: number[]; weights: Buffer }> {
+      const losses: number[] = [];
+      // Without dropout, so that nothing but the option makes a difference.
+      await trainer.startJob(job({ dropout: 0, learningRate: 1e-2, epochs: 4, ...changes }));
+      await trainer.train(4, ({ loss }) => losses.push(loss));
+      const output = path.join(directory, 'option');
+      await trainer.exportWeights({ directory: output, baseModelName: 'tiny' });
+      return { losses, weights: readFileSync(path.join(output, 'lora_weights.safetensors')) };
+    }
+
+    for (const changes of [
+      { optimizer: 'lion' },
+      { optimizer: 'prodigy', learningRate: 1 },
+      { lrScheduler: 'linear' },
+      { lrScheduler: 'cosine' },
+      { lrWarmupSteps: 3 },
+      { minSnrGamma: 1 },
+      { noiseOffset: 0.2 },
+      { flip: true },
+      { captionDropout: 0.9 },
+    ] as const) {
+      it(`${JSON.stringify(changes)} changes the training`, async () => {
+        const plain = await outcomeOf({});
+        const changed = await outcomeOf(changes);
+        assert.notDeepEqual(changed.losses, plain.losses);
+        assert.notDeepEqual(changed.weights, plain.weights);
+        assert.deepEqual(await outcomeOf(changes), changed);
+      });
+    }
+
+    it('emaDecay changes the exported weights, not the training', async () => {
+      const plain = await outcomeOf({});
+      const averaged = await outcomeOf({ emaDecay: 0.9 });
+      assert.deepEqual(averaged.losses, plain.losses);
+      assert.notDeepEqual(averaged.weights, plain.weights);
+    });
+
+    it('reports the learning rate of each step', async () => {
+      const rates: number[] = [];
+      await trainer.startJob(job({ learningRate: 1e-3, epochs: 3, lrScheduler: 'linear', lrWarmupSteps: 2 }));
+      await trainer.train(3, ({ learningRate }) => rates.push(learningRate));
+      assert.deepEqual(
+        rates.map((rate) => Math.round(rate * 1e9) / 1e9),
+        [0, 5e-4, 1e-3, 7.5e-4, 5e-4, 2.5e-4],
+      );
+    });
+  });
+
   it('draws a picture with and without the LoRA', async () => {
     await trainer.startJob(job({ learningRate: 0.05 }));
     await trainer.train(3, () => undefined);

@@ -4,7 +4,7 @@ import { ModelLoadFailedError } from '../common/errors.ts';
 const WEIGHT_STEMS = ['unet/diffusion_pytorch_model', 'vae/diffusion_pytorch_model', 'text_encoder/model'];
 
 /** Full precision comes first, as the trainer looks for it. */
-const WEIGHT_ENDINGS = ['.safetensors', '.fp16.safetensors'];
+const PRECISIONS = ['', '.fp16'];
 
 /** What tells a Stable Diffusion 1.x from later ones and from those for in-painting, whose parts have the same classes. */
 export const UNET_CONFIG_FILE = 'unet/config.json';
@@ -35,6 +35,9 @@ const FOREIGN_PARTS = ['text_encoder_2', 'text_encoder_3', 'tokenizer_2', 'trans
 export const WANTED =
   'Brushwork trains Stable Diffusion 1.x, in diffusers layout or as one .safetensors file, such as stable-diffusion-v1-5.';
 
+/** End of a shard's name, with the number of shards. */
+const SHARD = /-\d{5}-of-(\d{5})\.safetensors$/;
+
 /** What says which kind of model a directory holds. */
 export const INDEX_FILE = 'model_index.json';
 
@@ -57,9 +60,9 @@ export function selectModelFiles(paths: readonly string[], name: string): ModelF
   const missing = [INDEX_FILE, ...CONFIG_FILES].filter((file) => !present.has(file));
   const weights: string[] = [];
   for (const stem of WEIGHT_STEMS) {
-    const found = WEIGHT_ENDINGS.map((ending) => stem + ending).find((file) => present.has(file));
-    if (found === undefined) missing.push(`${stem}.safetensors`);
-    else weights.push(found);
+    const found = findWeights(stem, present);
+    if (found.length === 0) missing.push(`${stem}.safetensors`);
+    weights.push(...found);
   }
   const hasVocabulary = present.has('tokenizer/vocab.json') && present.has('tokenizer/merges.txt');
   const vocabulary = hasVocabulary ? ['tokenizer/vocab.json', 'tokenizer/merges.txt'] : ['tokenizer/tokenizer.json'];
@@ -70,6 +73,18 @@ export function selectModelFiles(paths: readonly string[], name: string): ModelF
     descriptions: [INDEX_FILE, ...CONFIG_FILES, ...vocabulary, ...optional.filter((file) => present.has(file))].sort(),
     weights: weights.sort(),
   };
+}
+
+/** One file, else all shards of a file; nothing where neither is complete. */
+function findWeights(stem: string, present: ReadonlySet<string>): string[] {
+  for (const precision of PRECISIONS) {
+    const whole = `${stem}${precision}.safetensors`;
+    if (present.has(whole)) return [whole];
+    const shards = [...present].filter((file) => file.startsWith(`${stem}${precision}-`) && SHARD.test(file)).sort();
+    const counts = new Set(shards.map((file) => Number(SHARD.exec(file)?.[1])));
+    if (counts.size === 1 && counts.has(shards.length)) return shards;
+  }
+  return [];
 }
 
 function incomplete(name: string, missing: string[], present: ReadonlySet<string>): ModelLoadFailedError {

@@ -121,6 +121,25 @@ TEST(fp16_files_are_found) {
   model.load();
 }
 
+TEST(shards_are_read_as_one) {
+  const ModelDirectory model;
+  const auto expected = model.load().unet.parameter_count();
+  const auto shard = [&](int index, int count) {
+    return model.directory / ("unet/diffusion_pytorch_model-0000" + std::to_string(index) + "-of-0000" +
+                              std::to_string(count) + ".safetensors");
+  };
+  std::map<std::string, torch::Tensor> halves[2];
+  model.edit_weights(kUnetWeights, [&](auto& tensors) {
+    size_t i = 0;
+    for (const auto& [key, tensor] : tensors) halves[i++ % 2][key] = tensor.clone();
+  });
+  std::filesystem::remove(model.directory / kUnetWeights);
+  write_safetensors(shard(1, 2), halves[0]);
+  CHECK_ERROR(model.load(), ErrorCode::kModelLoadFailed, "nor all shards");
+  write_safetensors(shard(2, 2), halves[1]);
+  CHECK(model.load().unet.parameter_count() == expected);
+}
+
 TEST(old_vae_attention_names_are_read) {
   const ModelDirectory model;
   const auto pixels_in = pixels(0, 32, 32);

@@ -1,6 +1,9 @@
 #include "core/model_io/base_model.h"
 
 #include <filesystem>
+#include <iomanip>
+#include <map>
+#include <memory>
 #include <set>
 #include <sstream>
 #include <vector>
@@ -20,16 +23,24 @@ std::string shape_text(torch::IntArrayRef shape) {
   return text.str();
 }
 
-// The weights of one component of a model directory.
+// The weights of one component of a model directory, in one file or in several shards.
 class FileWeights : public WeightSource {
  public:
-  explicit FileWeights(const std::string& path) : file_(path) {}
+  explicit FileWeights(const std::vector<std::string>& paths) {
+    for (const auto& path : paths) {
+      files_.push_back(std::make_unique<SafetensorsFile>(path));
+      for (const auto& [key, entry] : files_.back()->entries()) {
+        if (!file_of_.emplace(key, files_.back().get()).second) fail("holds \"" + key + "\", as another shard does");
+      }
+    }
+  }
 
-  bool contains(const std::string& key) const override { return file_.contains(key); }
+  bool contains(const std::string& key) const override { return file_of_.count(key) > 0; }
 
   torch::Tensor take(const std::string& key, torch::IntArrayRef shape) override {
-    if (!file_.contains(key)) fail("has no weight \"" + key + "\", which its config.json asks for");
-    auto found = file_.tensor(key);
+    const auto file = file_of_.find(key);
+    if (file == file_of_.end()) fail("has no weight \"" + key + "\", which its config.json asks for");
+    auto found = file->second->tensor(key);
     if (!found.is_floating_point()) fail("holds \"" + key + "\" as integers");
     if (found.sizes() != shape) {
       fail("holds \"" + key + "\" with the shape " + shape_text(found.sizes()) + ", but its config.json asks for " +
@@ -39,9 +50,9 @@ class FileWeights : public WeightSource {
     return found;
   }
 
-  // Throws MODEL_LOAD_FAILED when the file has weights that nobody took.
+  // Throws MODEL_LOAD_FAILED when there are weights that nobody took.
   void check_all_taken() const {
-    for (const auto& [key, entry] : file_.entries()) {
+    for (const auto& [key, file] : file_of_) {
       // A constant 0 ... 76 that old versions of transformers saved.
       const bool is_constant = key == "text_model.embeddings.position_ids" || key == "embeddings.position_ids";
       if (!is_constant && taken_.count(key) == 0) {
@@ -52,21 +63,45 @@ class FileWeights : public WeightSource {
 
  private:
   [[noreturn]] void fail(const std::string& what) const {
-    throw Error(ErrorCode::kModelLoadFailed, file_.path() + " " + what);
+    throw Error(ErrorCode::kModelLoadFailed, files_.back()->path() + " " + what);
   }
 
-  SafetensorsFile file_;
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::map<std::string, const SafetensorsFile*> file_of_;
   std::set<std::string> taken_;
 };
 
-std::string find_weights(const std::string& directory, const std::string& stem) {
-  for (const char* ending : {".safetensors", ".fp16.safetensors"}) {
-    const auto path = directory + "/" + stem + ending;
-    if (std::filesystem::exists(path)) return path;
+// All shards `<stem>-00001-of-0000N.safetensors` in `directory`, in order; none where one is missing. `stem` includes
+// the precision, e.g. `model.fp16`.
+std::vector<std::string> find_shards(const std::string& directory, const std::string& stem) {
+  constexpr size_t kMaxShards = 1000;
+  const auto name = [&](size_t index, size_t count) {
+    std::ostringstream text;
+    text << directory << '/' << stem << std::setfill('0') << '-' << std::setw(5) << index << "-of-" << std::setw(5)
+         << count << ".safetensors";
+    return text.str();
+  };
+  for (size_t count = 1; count <= kMaxShards; ++count) {
+    std::vector<std::string> shards;
+    while (shards.size() < count && std::filesystem::exists(name(shards.size() + 1, count))) {
+      shards.push_back(name(shards.size() + 1, count));
+    }
+    if (shards.size() == count) return shards;
+  }
+  return {};
+}
+
+// As worker/model-files.ts chooses them: full precision first, one file before shards.
+std::vector<std::string> find_weights(const std::string& directory, const std::string& stem) {
+  for (const std::string precision : {"", ".fp16"}) {
+    const auto path = directory + "/" + stem + precision + ".safetensors";
+    if (std::filesystem::exists(path)) return {path};
+    const auto shards = find_shards(directory, stem + precision);
+    if (!shards.empty()) return shards;
   }
   throw Error(ErrorCode::kModelLoadFailed,
               directory + ": has neither " + stem + ".safetensors nor " + stem +
-                  ".fp16.safetensors; download the model's safetensors files (.bin and sharded weights are not read)");
+                  ".fp16.safetensors, nor all shards of one; download the model's safetensors files (.bin is not read)");
 }
 
 // Loads the component in `directory`; Model and Config are a class of core/model and its configuration.

@@ -57,6 +57,18 @@ describe('resolveBaseModel', () => {
       });
     }
 
+    it('takes shards, all of them', async () => {
+      const file = path.join(model, 'text_encoder/model.safetensors');
+      const whole = readFileSync(file);
+      rmSync(file);
+      writeFileSync(path.join(model, 'text_encoder/model-00001-of-00002.safetensors'), whole.subarray(0, 1000));
+      await assert.rejects(resolve(model), /lacks text_encoder\/model\.safetensors/);
+      writeFileSync(path.join(model, 'text_encoder/model-00002-of-00002.safetensors'), whole.subarray(1000));
+      const { fingerprint } = await resolve(model);
+      appendFileSync(path.join(model, 'text_encoder/model-00002-of-00002.safetensors'), ' ');
+      assert.notEqual((await resolve(model)).fingerprint, fingerprint);
+    });
+
     it('notices a file of the same length and time', async () => {
       const file = path.join(model, 'unet/diffusion_pytorch_model.safetensors');
       const time = new Date('2026-01-01T00:00:00Z');

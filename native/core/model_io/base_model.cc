@@ -99,9 +99,10 @@ std::vector<std::string> find_weights(const std::string& directory, const std::s
     const auto shards = find_shards(directory, stem + precision);
     if (!shards.empty()) return shards;
   }
-  throw Error(ErrorCode::kModelLoadFailed,
-              directory + ": has neither " + stem + ".safetensors nor " + stem +
-                  ".fp16.safetensors, nor all shards of one; download the model's safetensors files (.bin is not read)");
+  throw Error(
+      ErrorCode::kModelLoadFailed,
+      directory + ": has neither " + stem + ".safetensors nor " + stem +
+          ".fp16.safetensors, nor all shards of one; download the model's safetensors files (.bin is not read)");
 }
 
 // Loads the component in `directory`; Model and Config are a class of core/model and its configuration.

@@ -104,6 +104,28 @@ TEST(a_learning_rate_of_zero_moves_nothing_and_counts) {
   }
 }
 
+// Down a quadratic bowl, whose gradient is the place itself.
+TEST(parameters_step_count_and_state_are_all_that_the_next_step_depends_on) {
+  const auto descend = [](Optimizer& optimizer, const torch::Tensor& params, int count) {
+    for (int k = 0; k < count; ++k) optimizer.step(params.clone(), rate(1), {});
+  };
+  for (const auto kind : kKinds) {
+    auto params = torch::linspace(1, 3, 6), resumed_params = torch::linspace(1, 3, 6);
+    const auto whole = make_optimizer(kind, 0.1, params);
+    const auto resumed = make_optimizer(kind, 0.1, resumed_params);
+    descend(*whole, params, 40);
+    descend(*resumed, resumed_params, 3);  // something to be replaced
+    resumed_params.copy_(params);
+    resumed->step_count().copy_(whole->step_count());
+    const auto from = whole->state(), to = resumed->state();
+    for (size_t i = 0; i < from.size(); ++i) to[i].tensor.copy_(from[i].tensor);
+    descend(*whole, params, 100);
+    descend(*resumed, resumed_params, 100);
+    CHECK(is_same(snapshot(*resumed, resumed_params), snapshot(*whole, params)));
+    if (kind == OptimizerKind::kProdigy) CHECK(whole->learning_rate_factor().item<double>() > 1e-5);
+  }
+}
+
 TEST(prodigy_without_a_gradient_stands_still) {
   auto params = torch::linspace(-1, 1, 6);
   const auto optimizer = make_optimizer(OptimizerKind::kProdigy, 0.1, params);

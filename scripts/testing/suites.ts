@@ -45,7 +45,7 @@ const SUITES: Record<SuiteName, Suite> = {
   format: npmScript('format:check'),
   native: {
     command: (resultFile) => [
-      ...['ctest', '--test-dir', 'build', '--output-on-failure', '--output-junit', resultFile],
+      ...['ctest', '--test-dir', 'build', '--parallel', '2', '--output-on-failure', '--output-junit', resultFile],
       '--no-tests=error',
     ],
     read: parseCtestJunit,

@@ -1,8 +1,19 @@
 import { Context } from '@temporalio/activity';
+import {
+  ActivityCancelledError,
+  ActivityNotFoundError,
+  ActivityPausedError,
+  ActivityResetError,
+} from '@temporalio/client';
 import type { ProgressNotice } from '../common/backend-client.ts';
+import { CancelledError, WebhookUnavailableError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
 import type { NotifyInput } from '../common/activity-types.ts';
 import type { ControlDependencies } from './dependencies.ts';
+
+/** Answers to a heartbeat that do not mean that the activity is unknown. */
+const ANSWERS = [ActivityCancelledError, ActivityPausedError, ActivityResetError];
+const ASK_LIMIT_MS = 2_000;
 
 /** A progress notice in the backend's words; the time left is null before a step was measured. */
 export function progressNotice(
@@ -27,8 +38,29 @@ export function progressNotice(
 export async function notify(input: NotifyInput, deps: ControlDependencies): Promise<void> {
   if (input.kind === 'progress') return send(input, deps);
   await faultPoint('notify:begin', input.taskId);
+  await checkIsWanted();
   await send(input, deps);
   await faultPoint('notify:taken', input.taskId);
+}
+
+/**
+ * A job that was reset while this notice was on its way will send one of its own, and a terminated one none: nobody
+ * tells activities without heartbeats, so they ask.
+ *
+ * @throws CancelledError when the run has ended, WebhookUnavailableError when Temporal does not answer: what can't be
+ *   reported would be sent again
+ */
+async function checkIsWanted(): Promise<void> {
+  const { client, info } = Context.current();
+  try {
+    await client.withDeadline(Date.now() + ASK_LIMIT_MS, () => client.activity.heartbeat(info.taskToken));
+  } catch (error) {
+    if (error instanceof ActivityNotFoundError) {
+      throw new CancelledError('The job was reset or terminated: this notice is not sent any more.', { cause: error });
+    }
+    if (ANSWERS.some((answer) => error instanceof answer)) return;
+    throw new WebhookUnavailableError('Temporal does not answer, so the notice waits.', { cause: error });
+  }
 }
 
 async function send(input: NotifyInput, { backend }: ControlDependencies): Promise<void> {

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import { ActivityCancelledError, ActivityNotFoundError } from '@temporalio/client';
+import type { Client } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { createControlActivities, createPodActivities } from '../../../activities/index.ts';
 import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
@@ -126,7 +128,40 @@ describe('notify', () => {
   });
   afterEach(() => pod.close());
 
-  const run = (input: Parameters<ControlActivities['notify']>[0]) => quietEnvironment().run(control.notify, input);
+  let askTemporal: () => Promise<void> = () => Promise.resolve();
+
+  const client = {
+    activity: { heartbeat: () => askTemporal() },
+    withDeadline: (_deadline: number, call: () => Promise<unknown>) => call(),
+    withAbortSignal: (_signal: AbortSignal, call: () => Promise<unknown>) => call(),
+  } as unknown as Client;
+  const run = (input: Parameters<ControlActivities['notify']>[0]) =>
+    quietEnvironment(client).run(control.notify, input);
+
+  beforeEach(() => {
+    askTemporal = () => Promise.resolve();
+  });
+
+  const failed = { kind: 'failed', ...job, webhookId: 'id', errorCode: 'INTERNAL', errorMessage: 'Why.' } as const;
+  const isType = (type: string) => (error: unknown) => error instanceof ApplicationFailure && error.type === type;
+
+  it('keeps a final notice to itself when its job was reset or terminated meanwhile', async () => {
+    askTemporal = () => Promise.reject(new ActivityNotFoundError('gone'));
+    await assert.rejects(run(failed), isType('CANCELLED'));
+    assert.deepEqual(pod.backend.notices, []);
+  });
+
+  it('does not send a final notice whose end it could not report', async () => {
+    askTemporal = () => Promise.reject(new Error('unreachable'));
+    await assert.rejects(run(failed), isType('WEBHOOK_UNAVAILABLE'));
+    assert.deepEqual(pod.backend.notices, []);
+  });
+
+  it('sends a final notice also after a cancel of the job', async () => {
+    askTemporal = () => Promise.reject(new ActivityCancelledError('cancel requested'));
+    await run(failed);
+    assert.equal(pod.backend.notices.length, 1);
+  });
 
   it('tells of progress in percent', async () => {
     await run({ kind: 'progress', ...job, currentEpoch: 1, totalEpochs: 3, estimatedSeconds: 90 });

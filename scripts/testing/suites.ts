@@ -23,10 +23,10 @@ const MINUTE_MS = 60_000;
 /** Time that a runner has to end after it has written its result: more means that a test left something open. */
 const EXIT_LIMIT_MS = 20_000;
 
-function mochaSuite(folder: string, testLimitMs: number, limitMs: number): Suite {
+function mochaSuite(folder: string, testLimitMs: number, limitMs: number, extra: string[] = []): Suite {
   return {
     command: (resultFile) => [
-      ...['mocha', `test/${folder}/**/*.test.ts`, '--timeout', String(testLimitMs)],
+      ...['mocha', `test/${folder}/**/*.test.ts`, '--timeout', String(testLimitMs), ...extra],
       ...['--reporter', './scripts/testing/reporter.ts', '--reporter-option', `output=${resultFile}`],
     ],
     read: (text) => JSON.parse(text) as Summary,
@@ -53,7 +53,8 @@ const SUITES: Record<SuiteName, Suite> = {
   },
   unit: mochaSuite('unit', 10_000, 3 * MINUTE_MS),
   workflow: mochaSuite('workflow', 60_000, 5 * MINUTE_MS),
-  integration: mochaSuite('integration', 180_000, 15 * MINUTE_MS),
+  // Its tests mostly wait for real servers: two files at a time, each with servers of its own.
+  integration: mochaSuite('integration', 180_000, 15 * MINUTE_MS, ['--parallel', '--jobs', '2']),
   faults: {
     command: (resultFile) => ['node', 'test/faults/main.ts', '--subset', '--seed', '1', '--result', resultFile],
     read: (text) => JSON.parse(text) as Summary,

@@ -28,7 +28,6 @@ const HELP = `Usage: npm run test:faults -- [options]
 const SUBSET = [
   'pod-killed@checkpoint:data',
   'pod-frozen@checkpoint:data',
-  'trainer-stuck@upload:begin',
   'reset@train:step',
   'checkpoint-data-flipped@checkpoint:end',
   'backend-forgets@notice complete',

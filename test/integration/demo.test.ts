@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { readFileSync, readdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -37,17 +37,21 @@ async function startDemo(): Promise<{
   directory: string;
   exit: Promise<number | null>;
   errors: () => string;
+  /** Waits until the demo has said something. */
+  said: (text: RegExp) => Promise<void>;
 }> {
   const demo = spawn(process.execPath, [DEMO, '--exit'], { stdio: ['ignore', 'pipe', 'pipe'] });
   const exit = new Promise<number | null>((resolve) => demo.once('exit', resolve));
   let errors = '';
   demo.stderr.on('data', (text: Buffer) => (errors += text.toString()));
-  await new Promise<void>((resolve) => {
-    demo.stdout.on('data', (text: Buffer) => {
-      if (text.toString().includes('publishing the job')) resolve();
-    });
-  });
-  return { demo, directory: path.join(RUNS, readdirSync(RUNS).sort().at(-1) ?? ''), exit, errors: () => errors };
+  let output = '';
+  demo.stdout.on('data', (text: Buffer) => (output += text.toString()));
+  const said = async (text: RegExp): Promise<void> => {
+    while (!text.test(output)) await sleep(50);
+  };
+  await said(/publishing the job/);
+  const directory = path.join(RUNS, readdirSync(RUNS).sort().at(-1) ?? '');
+  return { demo, directory, exit, errors: () => errors, said };
 }
 
 describe('npm run demo', function () {
@@ -92,9 +96,9 @@ describe('npm run demo', function () {
   });
 
   it('says which part has ended by itself, and leaves nothing running', async () => {
-    const { directory, exit, errors } = await startDemo();
-    const log = path.join(directory, 'logs/bridge.log');
-    while (!existsSync(log) || !readFileSync(log, 'utf8').includes('"msg":"ready"')) await sleep(100);
+    const { directory, exit, errors, said } = await startDemo();
+    // By then the bridge has started the job, and the demo knows that it is up.
+    await said(/^(waiting-for-pod|preparing|training)/m);
     const bridge = processesOf(directory).find(({ commandLine }) => commandLine.includes('--role bridge'));
     process.kill(bridge?.pid ?? assert.fail('no bridge'), 'SIGKILL');
     assert.equal(await exit, 1);

@@ -1,44 +1,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { manifestPrefix } from '../../common/checkpoint-manifest.ts';
-import type { BackendBehaviour } from '../../scripts/stack/backend.ts';
 import { until } from '../integration/support/until.ts';
+import { backendIll, progressIll } from './backend-cases.ts';
+import { BUCKET, fromTheStart, loseAPicture } from './fault-case.ts';
+import type { Fault, FaultCase } from './fault-case.ts';
 import { FAULTS } from './faults.ts';
-import type { Fault, Outcome } from './faults.ts';
 import { MOMENTS } from './moments.ts';
 import type { Moment } from './moments.ts';
 import type { S3Flaw } from './support/s3-proxy.ts';
-import type { Reached, Scene } from './support/scene.ts';
+import type { Scene } from './support/scene.ts';
 
-/** One fault at one moment. */
-export interface FaultCase {
-  fault: string;
-  moment: string;
-  about: string;
-  /** It hits all jobs: struck together with others of the same fault. */
-  isShared: boolean;
-  outcome: Outcome;
-  runs: number;
-  maxTold: number;
-  isRefused?: boolean;
-  errorCode?: string;
-  isDamaged?: boolean;
-  /** Before the message is sent. */
-  prepare: (scene: Scene) => Promise<void> | void;
-  /** Waits for the moment; null where there is none to wait for. */
-  reach: (scene: Scene) => Promise<Reached | null>;
-  /** The fault itself; with several jobs, the first one's is struck for all of them. */
-  strike: (scene: Scene, reached: Reached) => Promise<void>;
-  /** After the end of the job. */
-  afterwards?: (scene: Scene) => Promise<void>;
-}
-
-const BUCKET = 'brushwork';
 const nothing = () => undefined;
-
-/** Name by which a case is run alone. */
-export function idOf({ fault, moment }: Pick<FaultCase, 'fault' | 'moment'>): string {
-  return `${fault}@${moment}`;
-}
 
 function atMoment(fault: Fault, moment: Moment): FaultCase {
   return {
@@ -63,20 +35,6 @@ const struckAtMoments = FAULTS.flatMap((fault) =>
     atMoment(fault, moment),
   ),
 );
-
-/** A case without a moment of its own: something is wrong from the beginning. */
-function fromTheStart(
-  fault: string,
-  moment: string,
-  about: string,
-  more: Partial<FaultCase> & { prepare: FaultCase['prepare'] },
-): FaultCase {
-  return {
-    ...{ fault, moment, about, isShared: false, outcome: 'complete', runs: 1, maxTold: 1 },
-    ...{ reach: async () => null, strike: async () => undefined },
-    ...more,
-  };
-}
 
 /** Requests to the store that can be spoilt; those with `again` happen only after a pod was lost. */
 const REQUESTS: { name: string; method: string; path: (styleId: number) => RegExp; again?: boolean }[] = [
@@ -208,69 +166,6 @@ const otherFormat = MOMENTS.filter(({ name }) => name === 'checkpoint:end').map(
     },
   ),
 }));
-
-/** How the backend may treat a final notice; it is well again afterwards. */
-const BEHAVIOURS: Record<string, BackendBehaviour & { about: string }> = {
-  'backend-down': {
-    about: 'connections break before the notice is read, five times',
-    cut: 'before-accepting',
-    times: 5,
-  },
-  'backend-forgets': {
-    about: 'it takes the notice and breaks the connection, twice',
-    cut: 'after-accepting',
-    times: 2,
-  },
-  'backend-slow': { about: 'it takes the notice and answers too late, once', delayMs: 2_600, times: 1 },
-  'backend-500': { about: 'it answers 500, four times', status: 500, times: 4 },
-  'backend-502': { about: 'it answers 502, four times', status: 502, times: 4 },
-  'backend-503': { about: '503 with Retry-After 2', status: 503, headers: { 'retry-after': '2' }, times: 1 },
-  'backend-429': { about: '429 with Retry-After 2', status: 429, headers: { 'retry-after': '2' }, times: 2 },
-  'backend-408': { about: 'it answers 408, twice', status: 408, times: 2 },
-  'backend-401': { about: 'it refuses the token, four times', status: 401, times: 4 },
-  'backend-403': { about: 'it answers 403, four times', status: 403, times: 4 },
-};
-
-/** Answers that say never. */
-const REFUSALS: Record<string, BackendBehaviour & { about: string }> = {
-  'backend-400': { about: 'it answers 400 for ever', status: 400 },
-  'backend-404': { about: 'it answers 404 for ever', status: 404 },
-  'backend-410': { about: 'it answers 410 for ever', status: 410 },
-  'backend-redirects': {
-    about: 'it redirects to elsewhere for ever',
-    status: 302,
-    headers: { location: 'http://127.0.0.1:9/' },
-  },
-};
-
-function loseAPicture({ job }: Scene): void {
-  job.images[3] = `s3://${BUCKET}/pictures/lost.png`;
-}
-
-const backendIll = (['complete', 'failed'] as const).flatMap((kind) =>
-  [...Object.entries(BEHAVIOURS), ...Object.entries(REFUSALS)].map(([name, { about, ...behaviour }]): FaultCase => {
-    const isRefused = Object.hasOwn(REFUSALS, name);
-    const base = fromTheStart(name, `notice ${kind}`, `the backend: ${about}`, {
-      isRefused,
-      prepare: (scene) => {
-        scene.backend.setBehaviour({ ...behaviour, kinds: [kind] });
-        if (kind === 'failed') loseAPicture(scene);
-      },
-    });
-    return kind === 'complete' ? base : { ...base, outcome: 'failed', errorCode: 'IMAGE_NOT_FOUND' };
-  }),
-);
-
-const progressIll = Object.entries({
-  'backend-500': { status: 500 },
-  'backend-down': { cut: 'before-accepting' },
-  'backend-slow': { delayMs: 2_600 },
-  'backend-400': { status: 400 },
-} satisfies Record<string, BackendBehaviour>).map(([name, behaviour]) =>
-  fromTheStart(name, 'notice progress', 'the backend treats each progress notice so', {
-    prepare: (scene) => scene.backend.setBehaviour({ ...behaviour, kinds: ['progress'] }),
-  }),
-);
 
 async function publishAgain(scene: Scene, count: number): Promise<void> {
   await Promise.all(Array.from({ length: count }, () => scene.world.service.publish(scene.job)));

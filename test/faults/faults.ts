@@ -1,138 +1,22 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { until } from '../integration/support/until.ts';
-import type { Moment, Place } from './moments.ts';
-import type { Reached, Scene } from './support/scene.ts';
-import { FENCE_MS, HOLD_MS, childrenOf, freeze, resume, signal } from './support/world.ts';
-import type { Helper, Pod, World } from './support/world.ts';
-
-/** How a job may end. */
-export type Outcome = 'complete' | 'cancelled' | 'failed' | 'terminated';
-
-/** Something that goes wrong, or that an operator does, at a moment of a job. */
-export interface Fault {
-  name: string;
-  /** What it is, in a few words. */
-  about: string;
-  /** Moments at which it makes sense. */
-  places: Place[];
-  /** It hits all jobs: those of one batch are struck together. */
-  isShared?: boolean;
-  /** Further condition on the moment. */
-  suits?: (moment: Moment) => boolean;
-  /** How the job must end; default: complete. */
-  outcome?: (moment: Moment) => Outcome;
-  /** Runs of the workflow; default: 1. */
-  runs?: number;
-  /** Does it. A held process goes on when {@link Reached.release} was called, at the latest after this. */
-  strike: (scene: Scene, reached: Reached) => Promise<void>;
-}
-
-const ON_POD: Place[] = ['pod', 'trainer'];
-const EVERYWHERE: Place[] = ['bridge', 'pod', 'trainer', 'control'];
-const isStarted = (moment: Moment) => moment.name !== 'bridge:received';
-
-/** Longer than a pod may be silent, and longer than it takes the pod to notice. */
-const LONG_MS = FENCE_MS + 2_500;
-/** What was begun before may still arrive. */
-const SETTLE_MS = 500;
-/** Too short for anybody to notice. */
-const SHORT_MS = HOLD_MS / 2;
-
-async function podOf(scene: Scene, reached: Reached): Promise<Pod> {
-  const pod = (reached.pid === null ? undefined : scene.world.podWithProcess(reached.pid)) ?? (await scene.holder());
-  if (pod === undefined) throw new Error('No pod works on this job.');
-  return pod;
-}
-
-/** Undefined where an earlier fault took it and no job has needed one since. */
-async function trainerOf(scene: Scene, reached: Reached): Promise<number | undefined> {
-  const { worker } = await podOf(scene, reached);
-  return worker.pid === undefined ? undefined : childrenOf(worker.pid)[0];
-}
-
-function helperOf(world: World, role: Helper['role']): Helper {
-  const [helper] = world.helpersOf(role);
-  if (helper === undefined) throw new Error(`No ${role} runs.`);
-  return helper;
-}
-
-/** Ends the trainer by a signal. */
-const trainerEndedBy =
-  (name: NodeJS.Signals): Fault['strike'] =>
-  async (scene, reached) => {
-    signal(await trainerOf(scene, reached), name);
-    reached.release();
-  };
-
-/** Breaks one of the pod's links for a while. */
-const podLinkBroken =
-  (link: 'temporal' | 's3', how: 'cut' | 'stall', durationMs: number): Fault['strike'] =>
-  async (scene, reached) => {
-    const pod = await podOf(scene, reached);
-    pod[link][how]();
-    if (durationMs > FENCE_MS) scene.zombies.push({ pod, sinceMs: Date.now() + FENCE_MS + SETTLE_MS });
-    reached.release();
-    await sleep(durationMs);
-    pod[link].heal();
-  };
-
-/** Breaks one of the control worker's links for a while. */
-const controlLinkBroken =
-  (link: 'temporal' | 's3', how: 'cut' | 'stall', durationMs: number): Fault['strike'] =>
-  async ({ world }, reached) => {
-    const helper = helperOf(world, 'control');
-    helper[link][how]();
-    reached.release();
-    await sleep(durationMs);
-    helper[link].heal();
-  };
-
-/** Kills a helper and starts another one, after a while. */
-const helperKilled =
-  (role: Helper['role'], goneMs: number): Fault['strike'] =>
-  async ({ world }, reached) => {
-    await helperOf(world, role).worker.kill();
-    reached.release();
-    await sleep(goneMs);
-    await world.startHelper(role);
-  };
-
-/** Kills a part and starts it again, after a while. */
-const partKilled =
-  (part: 'temporal' | 'rabbitmq' | 's3', goneMs: number): Fault['strike'] =>
-  async ({ world }, reached) => {
-    const { parts } = world.service.stack;
-    await parts[part].kill();
-    reached.release();
-    await sleep(goneMs);
-    await parts[part].start();
-  };
-
-const workflowId = ({ job }: Scene) => `train-style-${job.styleId}`;
-
-async function reset(scene: Scene): Promise<void> {
-  const how = ['--reset_type', 'FirstWorkflowTask', '--reason', 'a fault test'];
-  await scene.world.tctl('workflow', 'reset', '--workflow_id', workflowId(scene), ...how);
-}
-
-/** Does something to pending activities with `temporal activity`; those that have ended meanwhile are no fault. */
-const activitiesTold =
-  (chosen: (name: string) => boolean, verbs: readonly string[], pauseMs: number): Fault['strike'] =>
-  async (scene, reached) => {
-    const activities = (await scene.pendingActivities()).filter(({ name }) => chosen(name));
-    const [first, ...others] = verbs;
-    const tell = (verb: string) =>
-      activities.map(({ id }) =>
-        scene.world.temporal('activity', verb, '--workflow-id', workflowId(scene), '--activity-id', id),
-      );
-    if (first !== undefined) await Promise.allSettled(tell(first));
-    reached.release();
-    await sleep(pauseMs);
-    for (const verb of others) await Promise.allSettled(tell(verb));
-  };
-
-const isHold = (name: string) => name === 'holdPod';
-const isWork = (name: string) => !isHold(name);
+import type { Fault } from './fault-case.ts';
+import { OPERATORS } from './operator-faults.ts';
+import {
+  ON_POD,
+  EVERYWHERE,
+  LONG_MS,
+  SETTLE_MS,
+  SHORT_MS,
+  podOf,
+  trainerOf,
+  helperOf,
+  trainerEndedBy,
+  podLinkBroken,
+  controlLinkBroken,
+  helperKilled,
+  partKilled,
+} from './strikes.ts';
+import { HOLD_MS, freeze, resume, signal } from './support/world.ts';
 
 /** Every fault that is struck at moments. */
 export const FAULTS: readonly Fault[] = [
@@ -332,86 +216,5 @@ export const FAULTS: readonly Fault[] = [
     isShared: true,
     strike: partKilled('s3', 2_000),
   },
-  {
-    name: 'cancel',
-    about: '`tctl workflow cancel`',
-    places: EVERYWHERE,
-    suits: isStarted,
-    outcome: ({ isLate }) => (isLate === true ? 'complete' : 'cancelled'),
-    strike: async (scene, reached) => {
-      await scene.world.tctl('workflow', 'cancel', '--workflow_id', workflowId(scene));
-      reached.release();
-    },
-  },
-  {
-    name: 'cancel-and-kill',
-    about: '`tctl workflow cancel`, and SIGKILL of the pod at the same time',
-    places: ON_POD,
-    outcome: ({ isLate }) => (isLate === true ? 'complete' : 'cancelled'),
-    strike: async (scene, reached) => {
-      const pod = await podOf(scene, reached);
-      await scene.world.tctl('workflow', 'cancel', '--workflow_id', workflowId(scene));
-      await pod.worker.kill();
-    },
-  },
-  {
-    name: 'pause',
-    about: '`tctl workflow signal` with `pauseTraining`, then `resumeTraining`',
-    places: EVERYWHERE,
-    suits: isStarted,
-    strike: async (scene, reached) => {
-      const send = (name: string) =>
-        scene.world.tctl('workflow', 'signal', '--workflow_id', workflowId(scene), '--name', name);
-      await send('pauseTraining');
-      reached.release();
-      const isPaused = async () => (await scene.isClosed()) || (await scene.status())?.phase === 'paused';
-      await until(isPaused, 'phase paused', 60_000);
-      if (!(await scene.isClosed())) await send('resumeTraining');
-    },
-  },
-  {
-    name: 'reset',
-    about: '`tctl workflow reset --reset_type FirstWorkflowTask`',
-    places: EVERYWHERE,
-    suits: (moment) => isStarted(moment) && moment.name !== 'bridge:started',
-    runs: 2,
-    strike: async (scene, reached) => {
-      await reset(scene);
-      reached.release();
-    },
-  },
-  {
-    name: 'work-paused',
-    about: '`temporal activity pause` of what runs on the pod, `unpause` 3 s later',
-    places: ON_POD,
-    strike: activitiesTold(isWork, ['pause', 'unpause'], 3_000),
-  },
-  {
-    name: 'work-reset',
-    about: '`temporal activity reset` of what runs on the pod',
-    places: ON_POD,
-    strike: activitiesTold(isWork, ['reset'], 0),
-  },
-  {
-    name: 'hold-paused',
-    about: '`temporal activity pause` of the hold, `unpause` 3 s later',
-    places: ON_POD,
-    strike: activitiesTold(isHold, ['pause', 'unpause'], 3_000),
-  },
-  {
-    name: 'hold-reset',
-    about: '`temporal activity reset` of the hold',
-    places: ON_POD,
-    strike: activitiesTold(isHold, ['reset'], 0),
-  },
-  {
-    name: 'terminate',
-    about: '`tctl workflow terminate`',
-    places: ON_POD,
-    outcome: () => 'terminated',
-    strike: async (scene, reached) => {
-      await scene.world.tctl('workflow', 'terminate', '--workflow_id', workflowId(scene), '--reason', 'a fault test');
-      reached.release();
-    },
-  },
+  ...OPERATORS,
 ];

@@ -1,5 +1,5 @@
 import type { BackendRequest } from '../../scripts/stack/backend.ts';
-import type { Outcome } from './faults.ts';
+import type { Outcome } from './fault-case.ts';
 import type { HistoryEvent } from './support/history.ts';
 import type { Sample } from './support/scene.ts';
 import { CHUNK_EPOCHS, EPOCHS } from './support/world.ts';

@@ -1,7 +1,8 @@
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { CASES, idOf } from './cases.ts';
-import type { FaultCase } from './cases.ts';
+import { CASES } from './cases.ts';
+import { idOf } from './fault-case.ts';
+import type { FaultCase } from './fault-case.ts';
 import { runCases } from './run.ts';
 import { tableOf } from './table.ts';
 import type { TableLine } from './table.ts';

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TrainStatus } from '../../common/types.ts';
-import { idOf } from './cases.ts';
-import type { FaultCase } from './cases.ts';
+import { idOf } from './fault-case.ts';
+import type { FaultCase } from './fault-case.ts';
 import { INVARIANTS } from './invariants.ts';
 import type { Evidence, StoredObject } from './invariants.ts';
 import { gather, holdsIn, objectsOf, secretsOf } from './support/evidence.ts';

@@ -3,7 +3,7 @@ import { ListObjectsV2Command } from '@aws-sdk/client-s3';
 import { MAX_MANIFEST_BYTES, manifestPrefix, parseManifest } from '../../../common/checkpoint-manifest.ts';
 import { s3Client } from '../../../scripts/stack/s3-server.ts';
 import { until } from '../../integration/support/until.ts';
-import type { FaultCase } from '../cases.ts';
+import type { FaultCase } from '../fault-case.ts';
 import type { Evidence, StoredObject } from '../invariants.ts';
 import { readHistory, textOf } from './history.ts';
 import type { HistoryEvent } from './history.ts';

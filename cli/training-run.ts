@@ -1,7 +1,8 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidRequestError } from '../common/errors.ts';
+import { reasonOf } from '../common/logger.ts';
 import type { StepReport, Trainer, TrainerJob, TrainerPosition } from '../common/trainer.ts';
 import { listPictures } from '../native/trainer/dataset.ts';
 import { writeLossChart } from './loss-chart.ts';
@@ -77,7 +78,7 @@ export async function runTraining(run: TrainingRun): Promise<number> {
   const { trainer, job, target, output, signal } = run;
   const record = await recordOf(job, run.baseModelFingerprint);
   if (target.resume) await checkRecord(target.recordFile, record);
-  await mkdir(target.directory, { recursive: true });
+  await makeOutputDirectory(target.directory);
   output.write('loading the base model, encoding pictures and captions\n');
   const start = await trainer.prepare(job, target.resume ? target.checkpointFile : null, signal);
   await writeRecord(target.recordFile, record);
@@ -147,4 +148,22 @@ async function stepMonitor(
       remainingSeconds: (config.epochs * stepsPerEpoch - stepsRun) / stepsPerSecond,
     });
   };
+}
+
+/** Folder by folder: Node's own recursive mkdir never returns below folders that take no files, such as /proc. */
+async function makeOutputDirectory(directory: string): Promise<void> {
+  const found = await stat(directory).catch(() => null);
+  if (found?.isDirectory() === true) return;
+  const absolute = path.resolve(directory);
+  if (path.dirname(absolute) !== absolute) await makeOutputDirectory(path.dirname(absolute));
+  try {
+    await mkdir(absolute);
+  } catch (error) {
+    throw new InvalidRequestError(
+      `The output directory ${directory} can't be made: ${reasonOf(error)}. Name another.`,
+      {
+        cause: error,
+      },
+    );
+  }
 }

@@ -86,7 +86,7 @@ async function locate(source: string, options: ResolveBaseModelOptions): Promise
     return { directory, name: hubModel.id };
   }
   throw new ModelLoadFailedError(
-    `The base model ${JSON.stringify(source)} is not a directory: name one that holds a Stable Diffusion 1.x model in diffusers layout, a .safetensors file, a hub id like stable-diffusion-v1-5/stable-diffusion-v1-5, or s3://bucket/prefix.`,
+    `The base model ${JSON.stringify(source)} is not here: name a directory that holds a Stable Diffusion 1.x model in diffusers layout, a .safetensors file, a hub id like stable-diffusion-v1-5/stable-diffusion-v1-5, or s3://bucket/prefix.`,
   );
 }
 

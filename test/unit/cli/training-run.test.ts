@@ -76,13 +76,16 @@ describe('training run', () => {
   });
   afterEach(() => [directory, images].forEach((each) => rmSync(each, { recursive: true })));
 
-  function run(epochs: number, options: { resume?: boolean; stop?: AbortController; isTTY?: boolean } = {}) {
-    const { resume = false, stop = new AbortController(), isTTY = false } = options;
+  function run(
+    epochs: number,
+    options: { resume?: boolean; stop?: AbortController; isTTY?: boolean; into?: string } = {},
+  ) {
+    const { resume = false, stop = new AbortController(), isTTY = false, into = directory } = options;
     return runTraining({
       trainer,
       job: jobOf({ imageDirectory: images, epochs }),
       baseModelFingerprint: 'f00',
-      target: new OutputDirectory(directory, resume),
+      target: new OutputDirectory(into, resume),
       output: { isTTY, write: (part) => (text += part) },
       signal: stop.signal,
     });
@@ -91,6 +94,18 @@ describe('training run', () => {
   function lines(): number {
     return readFileSync(path.join(directory, 'steps.jsonl'), 'utf8').trimEnd().split('\n').length;
   }
+
+  it('makes its output directory with those above it', async () => {
+    await run(1, { into: path.join(directory, 'a/b') });
+    assert.ok(readdirSync(path.join(directory, 'a/b')).includes('steps.jsonl'));
+  });
+
+  it('says so where no directory can be made, and does not try for ever', async () => {
+    writeFileSync(path.join(directory, 'file'), '');
+    for (const into of [path.join(directory, 'file'), path.join(directory, 'file/below'), '/proc/brushwork']) {
+      await assert.rejects(run(1, { into }), { code: 'INVALID_REQUEST', message: /output directory .* can't be made/ });
+    }
+  });
 
   it('writes a checkpoint every 10 epochs and none at the end', async () => {
     assert.equal(await run(25), 0);

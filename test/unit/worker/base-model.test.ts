@@ -179,7 +179,7 @@ describe('resolveBaseModel', () => {
 
     it('what is neither directory, nor id, nor bucket', async () => {
       for (const source of [path.join(directory, 'none'), 'name', 'https://example.com/x', '', '../x/y']) {
-        await refuses(/is not a directory: name one .* a hub id .* s3:\/\/bucket\/prefix/, source);
+        await refuses(/is not here: name a directory .* a hub id .* s3:\/\/bucket\/prefix/, source);
       }
     });
 

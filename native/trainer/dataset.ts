@@ -56,7 +56,7 @@ export async function listPictures(directory: string): Promise<string[]> {
   try {
     names = await readdir(directory);
   } catch (error) {
-    throw new ImageInvalidError(`The image directory ${directory} can't be read: does it exist?`, { cause: error });
+    throw new ImageInvalidError(`The image directory ${directory} can't be read: is it a directory?`, { cause: error });
   }
   return names.filter((name) => !name.startsWith('.') && hasPictureExtension(name)).sort(byCodePoint);
 }

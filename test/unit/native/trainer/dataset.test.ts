@@ -125,7 +125,7 @@ describe('readDataset', () => {
   it('says that there are no pictures, or no directory', async () => {
     await put('a.txt', 'a caption');
     await assert.rejects(readDataset(directory, OPTIONS), TooFewImagesError);
-    await assert.rejects(readDataset(join(directory, 'none'), OPTIONS), /none can't be read: does it exist/);
+    await assert.rejects(readDataset(join(directory, 'none'), OPTIONS), /none can't be read: is it a directory/);
   });
 });
 

@@ -5,8 +5,6 @@ import type { SampleRequest, StepReport, TrainerJob, TrainerPosition, TrainerRun
 export interface TrainerProcessArguments {
   device: TrainerDevice;
   threadCount: number;
-  /** What the CUDA runtime may see, as in the variable of that name; null: what the environment says. */
-  cudaVisibleDevices: string | null;
   /** See `common/fault-point.ts`; null: off. */
   faultPoints: string | null;
 }

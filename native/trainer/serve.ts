@@ -15,9 +15,9 @@ import { TrainerServer } from './trainer-server.ts';
  * Makes this process a trainer: answers the commands of the process that forked it, until that one goes away. It then
  * ends at once, writing nothing: whoever took over the job may already write elsewhere.
  *
- * @param loadAddon - loads the native addon, with what this process was started with; called once, its failure is the answer to every command
+ * @param loadAddon - loads the native addon; called once, its failure is the answer to every command
  */
-export function serveTrainer(loadAddon: (options: TrainerProcessArguments) => Promise<NativeAddon>): void {
+export function serveTrainer(loadAddon: () => Promise<NativeAddon>): void {
   // SIGKILL, because an orderly exit would wait for native threads that are in the middle of a step.
   const end = (): void => void process.kill(process.pid, 'SIGKILL');
   process.on('disconnect', end);
@@ -27,7 +27,7 @@ export function serveTrainer(loadAddon: (options: TrainerProcessArguments) => Pr
 
   const options = JSON.parse(process.argv[2] ?? '') as TrainerProcessArguments;
   if (options.faultPoints !== null) enableFaultPoints(options.faultPoints);
-  const server = loadAddon(options).then((addon) => new TrainerServer(addon, options));
+  const server = loadAddon().then((addon) => new TrainerServer(addon, options));
   // Each command that awaits it reports the failure; until one does, it must not count as unhandled.
   server.catch(() => undefined);
   const stopped = new Set<number>();

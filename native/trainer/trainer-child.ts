@@ -50,16 +50,22 @@ export class TrainerChild {
    * Forks the process; it answers as soon as it has loaded the addon.
    *
    * @param entryFile - module to run
-   * @param options - device and threads
+   * @param options - what it is told
+   * @param environment - what differs from this process' environment for the libraries that it loads
    * @param logger - receives what the process prints
    */
-  constructor(entryFile: string, options: TrainerProcessArguments, logger: TrainerLogger) {
+  constructor(
+    entryFile: string,
+    options: TrainerProcessArguments,
+    environment: NodeJS.ProcessEnv,
+    logger: TrainerLogger,
+  ) {
     this.#logger = logger;
     this.#process = fork(entryFile, [JSON.stringify(options)], {
       serialization: 'advanced',
       execArgv: [],
       // It decodes strangers' pictures and needs none of our keys.
-      env: environmentWithoutSecrets(),
+      env: { ...environmentWithoutSecrets(), ...environment },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
     });
     this.#process.on('message', (message) => this.#receive(message as TrainerMessage));

@@ -93,13 +93,15 @@ class FakeTrainer implements NativeTrainer {
   }
 }
 
-serveTrainer(async ({ cudaVisibleDevices }): Promise<NativeAddon> => ({
+const { CUDA_VISIBLE_DEVICES: cudaVisibleDevices } = process.env;
+
+serveTrainer(async (): Promise<NativeAddon> => ({
   Trainer: FakeTrainer,
   writeRandomBaseModel: async () => undefined,
   runtimeInfo: () => ({
     torch: 'fake',
     cuda: null,
-    gpuName: cudaVisibleDevices === null ? null : `GPU ${cudaVisibleDevices}`,
+    gpuName: cudaVisibleDevices === undefined ? null : `GPU ${cudaVisibleDevices}`,
     gpuMemoryMiB: null,
   }),
 }));

@@ -1,23 +1,18 @@
 import { Context } from '@temporalio/activity';
 import { rm } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  ActivityCancelledError,
-  ActivityNotFoundError,
-  ActivityPausedError,
-  ActivityResetError,
-} from '@temporalio/client';
 import { PodLostError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
+import { reasonOf } from '../common/logger.ts';
 import type { HoldPodInput } from '../common/activity-types.ts';
 import type { PodHeld } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
+import { heartbeatDirectly } from './direct-heartbeat.ts';
 
 const FENCE_CHECKS_PER_LIMIT = 25;
 const PAUSES_PER_BEAT = 5;
 /** A trainer that does not stop at a step boundary is ended after 5 s. */
 const VACATE_LIMIT_MS = 10_000;
-const ANSWERS = [ActivityCancelledError, ActivityPausedError, ActivityResetError];
 
 /**
  * Gives the pod's only slot to a job until the workflow cancels the hold. Its heartbeats are the pod's sign of life: when
@@ -84,19 +79,15 @@ async function announce(held: PodHeld): Promise<void> {
   }
 }
 
-/** Sends one heartbeat past the SDK's throttle; false when the server could not be reached in time. */
+/** Sends one heartbeat; false when the server could not be reached in time. */
 async function beat(timeoutMs: number): Promise<boolean> {
-  const { client, info, log } = Context.current();
+  let answer: 'taken' | 'unknown';
   try {
-    await client.withDeadline(Date.now() + timeoutMs, () => client.activity.heartbeat(info.taskToken));
-    return true;
+    answer = await heartbeatDirectly(timeoutMs);
   } catch (error) {
-    if (error instanceof ActivityNotFoundError) {
-      throw new PodLostError('The job does not know this hold any more: it goes on elsewhere or is over.');
-    }
-    // Accepted; what else the answer says comes through the activity's context as well.
-    if (ANSWERS.some((answer) => error instanceof answer)) return true;
-    log.warn('Heartbeat was not accepted', { error: error instanceof Error ? error.message : String(error) });
+    Context.current().log.warn('Heartbeat was not accepted', { error: reasonOf(error) });
     return false;
   }
+  if (answer === 'taken') return true;
+  throw new PodLostError('The job does not know this hold any more: it goes on elsewhere or is over.');
 }

@@ -1,18 +1,11 @@
 import { Context } from '@temporalio/activity';
-import {
-  ActivityCancelledError,
-  ActivityNotFoundError,
-  ActivityPausedError,
-  ActivityResetError,
-} from '@temporalio/client';
 import type { ProgressNotice } from '../common/backend-client.ts';
 import { CancelledError, WebhookUnavailableError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
 import type { NotifyInput } from '../common/activity-types.ts';
 import type { ControlDependencies } from './dependencies.ts';
+import { heartbeatDirectly } from './direct-heartbeat.ts';
 
-/** Answers to a heartbeat that do not mean that the activity is unknown. */
-const ANSWERS = [ActivityCancelledError, ActivityPausedError, ActivityResetError];
 const ASK_LIMIT_MS = 2_000;
 
 /** A progress notice in the backend's words; the time left is null before a step was measured. */
@@ -51,15 +44,11 @@ export async function notify(input: NotifyInput, deps: ControlDependencies): Pro
  *   reported would be sent again
  */
 async function checkIsWanted(): Promise<void> {
-  const { client, info } = Context.current();
-  try {
-    await client.withDeadline(Date.now() + ASK_LIMIT_MS, () => client.activity.heartbeat(info.taskToken));
-  } catch (error) {
-    if (error instanceof ActivityNotFoundError) {
-      throw new CancelledError('The job was reset or terminated: this notice is not sent any more.', { cause: error });
-    }
-    if (ANSWERS.some((answer) => error instanceof answer)) return;
-    throw new WebhookUnavailableError('Temporal does not answer, so the notice waits.', { cause: error });
+  const answer = await heartbeatDirectly(ASK_LIMIT_MS).catch((cause: unknown) => {
+    throw new WebhookUnavailableError('Temporal does not answer, so the notice waits.', { cause });
+  });
+  if (answer === 'unknown') {
+    throw new CancelledError('The job was reset or terminated: this notice is not sent any more.');
   }
 }
 

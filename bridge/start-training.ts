@@ -159,7 +159,7 @@ export class TrainingStarter {
 
   async #isTraining(styleId: number): Promise<boolean> {
     const last = await this.#lastOf(styleId);
-    return last?.status.name === 'RUNNING';
+    return last !== null && OPEN_STATUSES.includes(last.status.name);
   }
 
   /** The newest run for a style, or null when there is none. */

@@ -7,7 +7,7 @@ import { CheckpointIncompatibleError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
 import type { CheckpointInput, CheckpointResult } from '../common/activity-types.ts';
 import type { PodDependencies } from './dependencies.ts';
-import { withHeartbeats } from './on-held-pod.ts';
+import { withHeartbeats } from './heartbeats.ts';
 import type { HeldPodScope } from './on-held-pod.ts';
 import { pruneCheckpoints } from './prune-checkpoints.ts';
 import { readCommitted } from './read-committed.ts';

@@ -12,8 +12,8 @@ import { type DataReport, doubtLines } from '../native/trainer/data-report.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { fetchPictures } from './fetch-pictures.ts';
 import { runFingerprint } from './fingerprint.ts';
+import { withHeartbeats } from './heartbeats.ts';
 import { checkpointFile, imageDirectory } from './job-files.ts';
-import { withHeartbeats } from './on-held-pod.ts';
 import type { HeldPodScope } from './on-held-pod.ts';
 
 /** A damaged read may be the network's fault: the store is asked once more before the checkpoint counts as damaged. */

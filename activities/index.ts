@@ -18,6 +18,7 @@ import { checkpoint } from './checkpoint.ts';
 import type { ControlDependencies, PodDependencies } from './dependencies.ts';
 import { download } from './download.ts';
 import { findResumePoint } from './find-resume-point.ts';
+import { beating } from './heartbeats.ts';
 import { holdPod } from './hold-pod.ts';
 import { notify } from './notify.ts';
 import { onHeldPod } from './on-held-pod.ts';
@@ -69,8 +70,8 @@ export function createPodActivities(deps: PodDependencies): PodActivities {
  */
 export function createControlActivities(deps: ControlDependencies): ControlActivities {
   return {
-    findResumePoint: atTheEdge((input: FindResumePointInput) => findResumePoint(input, deps)),
-    promote: atTheEdge((input: PromoteInput) => promote(input, deps)),
+    findResumePoint: atTheEdge(beating((input: FindResumePointInput) => findResumePoint(input, deps))),
+    promote: atTheEdge(beating((input: PromoteInput) => promote(input, deps))),
     notify: atTheEdge((input: NotifyInput) => notify(input, deps)),
   };
 }

@@ -33,18 +33,3 @@ export function onHeldPod<Input extends { holdId: string }, Result>(
     }
   };
 }
-
-/**
- * Sends heartbeats while `work` runs: for work that shows no progress of its own.
- *
- * @param beatMs - pause between two
- */
-export async function withHeartbeats<Result>(beatMs: number, work: () => Promise<Result>): Promise<Result> {
-  const context = Context.current();
-  const timer = setInterval(() => context.heartbeat(), beatMs);
-  try {
-    return await work();
-  } finally {
-    clearInterval(timer);
-  }
-}

@@ -15,6 +15,9 @@ import { bundleWorkflows } from './workflow-bundle.ts';
 const SHUTDOWN_GRACE_MS = 3_000;
 const SHUTDOWN_FORCE_MS = 8_000;
 
+/** The SDK's own choice would send them only shortly before the time limit. */
+const HEARTBEAT_THROTTLE_MS = 2_000;
+
 /** What a role needs beside its configuration. */
 export interface RoleDependencies {
   connection: NativeConnection;
@@ -52,6 +55,7 @@ export async function runControlWorker(config: Config, deps: RoleDependencies): 
         uriScheme: uriScheme(storage.endpoint),
       }),
       interceptors: { activity: [jobLogInterceptor(null)] },
+      maxHeartbeatThrottleInterval: HEARTBEAT_THROTTLE_MS,
       shutdownGraceTime: SHUTDOWN_GRACE_MS,
       shutdownForceTime: SHUTDOWN_FORCE_MS,
     });

@@ -52,7 +52,7 @@ export type OnPod = {
  */
 export function bindActivities(settings: WorkflowSettings): Calls {
   const { limits } = settings;
-  // Activities of the control workers are short and send no heartbeats: a cancel could not reach them anyway.
+  // Activities of the control workers are short: nobody waits until a cancel has reached them.
   const controlOptions = (name: 'findResumePoint' | 'promote' | 'notifyProgress'): ActivityOptions => ({
     ...optionsOf(limits[name]),
     cancellationType: ActivityCancellationType.TRY_CANCEL,

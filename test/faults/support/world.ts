@@ -32,8 +32,8 @@ const OVERRIDES = {
   backend: { timeout: '2s', progressInterval: '500ms' },
   activities: {
     holdPod: { heartbeat: `${HOLD_MS}ms` },
-    findResumePoint: { startToClose: '15s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
-    promote: { startToClose: '15s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
+    findResumePoint: { heartbeat: '5s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
+    promote: { heartbeat: '5s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
     notify: { startToClose: '5s', retry: { initialInterval: '300ms', maximumInterval: '1s' } },
   },
 };

@@ -23,9 +23,7 @@ export async function withHeartbeats<Result>(beatMs: number, work: () => Promise
  *
  * @param activity - the work
  */
-export function beating<Input, Result>(
-  activity: (input: Input) => Promise<Result>,
-): (input: Input) => Promise<Result> {
+export function beating<Input, Result>(activity: (input: Input) => Promise<Result>): (input: Input) => Promise<Result> {
   return (input) => {
     const limitMs = Context.current().info.heartbeatTimeoutMs ?? 0;
     return limitMs === 0 ? activity(input) : withHeartbeats(limitMs / BEATS_PER_LIMIT, () => activity(input));

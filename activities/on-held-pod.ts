@@ -1,4 +1,5 @@
 import { Context } from '@temporalio/activity';
+import { lostWithFullDisk } from './disk-full.ts';
 import type { PodFence } from './pod-fence.ts';
 
 /** What an activity on a held pod may rely on. */
@@ -27,7 +28,7 @@ export function onHeldPod<Input extends { holdId: string }, Result>(
       return await activity(input, { signal, checkFence: () => fence.check(input.holdId) });
     } catch (error) {
       // What an aborted call fails with says nothing: the reason of the abort does.
-      throw signal.aborted ? signal.reason : error;
+      throw signal.aborted ? signal.reason : lostWithFullDisk(error);
     } finally {
       held.leave();
     }

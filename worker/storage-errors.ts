@@ -72,9 +72,12 @@ export function toStorageError(error: unknown, action: string): BrushworkError {
   if (error instanceof S3ServiceException) {
     const status = statusOf(error);
     if (error.name === 'RequestTimeTooSkewed') {
-      return new AccessDeniedError(`The store refused ${action}: this machine's clock is wrong. Set it by NTP.`, {
-        cause: error,
-      });
+      // The client has learnt the store's time by this answer and allows for it from now on. It repeats no upload by itself, and
+      // nothing at all where the clock has just been put right.
+      return new StorageUnavailableError(
+        `The store refused ${action}: this machine's clock is wrong, or was set just now. Set it by NTP.`,
+        { cause: error },
+      );
     }
     if (error.name === 'NoSuchBucket') {
       return new AccessDeniedError(`The store has no such bucket for ${action}: create it, or correct its name.`, {

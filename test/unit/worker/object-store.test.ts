@@ -86,7 +86,7 @@ describe('object store against a server that misbehaves', () => {
     [403, 'AccessDenied', 'ACCESS_DENIED'],
     [403, 'InvalidAccessKeyId', 'ACCESS_DENIED'],
     [403, 'SignatureDoesNotMatch', 'ACCESS_DENIED'],
-    [403, 'RequestTimeTooSkewed', 'ACCESS_DENIED'],
+    [403, 'RequestTimeTooSkewed', 'STORAGE_UNAVAILABLE'],
     [404, 'NoSuchBucket', 'ACCESS_DENIED'],
     [400, 'InvalidRequest', 'INTERNAL'],
   ];
@@ -96,6 +96,24 @@ describe('object store against a server that misbehaves', () => {
       await assert.rejects(store.getBytes(location, { maxBytes: 10 }), { code: expected });
     });
   }
+
+  it('a wrong clock costs an upload one more try, since the first refusal tells the time', async () => {
+    const times: number[] = [];
+    const anHourAhead = () => Date.now() + 3_600_000;
+    answers = [0, 1].map((attempt) => (request, response) => {
+      const [, ...parts] =
+        /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(String(request.headers['x-amz-date'])) ?? [];
+      const [year, month, day, hour, minute, second] = parts.map(Number) as [number, number, number, ...number[]];
+      times.push(anHourAhead() - Date.UTC(year, month - 1, day, hour, minute, second));
+      response.setHeader('date', new Date(anHourAhead()).toUTCString());
+      if (attempt === 0) status(403, 'RequestTimeTooSkewed')(request, response);
+      else response.end();
+    });
+    writeFileSync(file, 'body');
+    await store.uploadFile(file, location);
+    assert.equal(times.length, 2);
+    assert.ok((times[0] ?? 0) > 3_500_000 && Math.abs(times[1] ?? Infinity) < 100_000, String(times));
+  });
 
   it('sends the MD5 of what it writes, so that the store notices damage on the way', async () => {
     const sent: unknown[] = [];

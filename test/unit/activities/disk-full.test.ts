@@ -1,0 +1,37 @@
+import assert from 'node:assert/strict';
+import { lostWithFullDisk } from '../../../activities/disk-full.ts';
+import { InternalError, PodLostError } from '../../../common/errors.ts';
+import { toStorageError } from '../../../worker/storage-errors.ts';
+
+const fromDisk = Object.assign(new Error('ENOSPC: no space left on device, write'), {
+  code: 'ENOSPC',
+  syscall: 'write',
+});
+
+const FULL: Record<string, unknown> = {
+  'the disk says so': fromDisk,
+  'the store could not write what it read': toStorageError(fromDisk, 'reading s3://bucket/key'),
+  'the trainer says so': new InternalError("can't write /scratch/x.part: No space left on device."),
+  'a cause says so': new InternalError('Unexpected.', { cause: new Error('EDQUOT: disk quota exceeded, open') }),
+};
+
+describe('lostWithFullDisk', () => {
+  for (const [what, error] of Object.entries(FULL)) {
+    it(`gives the pod up where ${what}`, () => {
+      const lost = lostWithFullDisk(error);
+      assert.ok(lost instanceof PodLostError);
+      assert.match(lost.message, /free space in its work directory/);
+      assert.equal(lost.cause, error);
+    });
+  }
+
+  it('leaves every other error as it is', () => {
+    const errors = [
+      new InternalError('The store is out of space.'),
+      new Error('EIO: i/o error, write'),
+      null,
+      'ENOSPC',
+    ];
+    for (const error of errors) assert.equal(lostWithFullDisk(error), error);
+  });
+});

@@ -73,6 +73,11 @@ export const VERBS = {
     commands: [['node', 'test/faults/main.ts']],
     summary: 'strike every fault at every moment of a job',
   },
+  'test:soak': {
+    needs: ['node_modules', 'native', 'stack', 'tctl'],
+    commands: [['node', 'test/faults/soak.ts']],
+    summary: 'train many jobs on pods that are killed all the time',
+  },
   lint: {
     needs: ['node_modules'],
     commands: [

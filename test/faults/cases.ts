@@ -1,16 +1,21 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { manifestPrefix } from '../../common/checkpoint-manifest.ts';
-import { until } from '../integration/support/until.ts';
 import { backendIll, progressIll } from './backend-cases.ts';
-import { BUCKET, fromTheStart, loseAPicture } from './fault-case.ts';
+import { BUCKET, fromTheStart } from './fault-case.ts';
 import type { Fault, FaultCase } from './fault-case.ts';
 import { FAULTS } from './faults.ts';
+import { messages } from './message-cases.ts';
 import { MOMENTS } from './moments.ts';
 import type { Moment } from './moments.ts';
 import type { S3Flaw } from './support/s3-proxy.ts';
 import type { Scene } from './support/scene.ts';
 
 const nothing = () => undefined;
+
+function momentOf(name: string): Moment {
+  const moment = MOMENTS.find((one) => one.name === name);
+  if (moment === undefined) throw new Error(`There is no moment ${name}.`);
+  return moment;
+}
 
 function atMoment(fault: Fault, moment: Moment): FaultCase {
   return {
@@ -62,13 +67,6 @@ const FLAW_TIMES = 4;
 
 const hasBody = (method: string, name: string) => method === 'GET' || name.includes('upload');
 
-function pictureDenied(scene: Scene): void {
-  // A picture that only this job has: others must not be denied theirs.
-  const key = `pictures-of-${scene.job.styleId}/denied.png`;
-  scene.job.images[0] = `s3://${BUCKET}/${key}`;
-  scene.world.s3.spoil({ method: 'GET', path: new RegExp(key), flaw: 'denied', times: Infinity });
-}
-
 const storeSpoilt = REQUESTS.flatMap(({ name, method, path, again }) =>
   (Object.keys(FLAWS) as (keyof typeof FLAWS)[])
     .filter((flaw) => hasBody(method, name) || !['cut-body', 'flipped-bit'].includes(flaw))
@@ -78,8 +76,7 @@ const storeSpoilt = REQUESTS.flatMap(({ name, method, path, again }) =>
       const spoil = ({ world, job }: Scene) => void world.s3.spoil({ method, path: path(job.styleId), flaw, times });
       const base = fromTheStart(`store-${flaw}`, name, FLAWS[flaw], { prepare: again === true ? nothing : spoil });
       if (again !== true) return { ...base, isDamaged: flaw === 'flipped-bit' };
-      const moment = MOMENTS.find(({ name: wanted }) => wanted === 'checkpoint:end');
-      if (moment === undefined) throw new Error('There is no such moment.');
+      const moment = momentOf('checkpoint:end');
       return {
         ...base,
         isDamaged: flaw === 'flipped-bit',
@@ -133,8 +130,7 @@ async function damageNewest(scene: Scene, { part, body }: (typeof DAMAGES)[strin
 
 const damaged = ['checkpoint:end', 'upload:begin'].flatMap((name) =>
   Object.entries(DAMAGES).map(([damage, how]): FaultCase => {
-    const moment = MOMENTS.find((one) => one.name === name);
-    if (moment === undefined) throw new Error(`There is no moment ${name}.`);
+    const moment = momentOf(name);
     return {
       ...fromTheStart(`checkpoint-${damage}`, name, `${how.about}, and the pod is killed`, { prepare: nothing }),
       isDamaged: true,
@@ -148,60 +144,27 @@ const damaged = ['checkpoint:end', 'upload:begin'].flatMap((name) =>
   }),
 );
 
-/** A pod of a newer version has been here, and was taken out of service. */
-const otherFormat = MOMENTS.filter(({ name }) => name === 'checkpoint:end').map((moment): FaultCase => ({
-  ...fromTheStart(
-    'checkpoint-of-another-format',
+/** A pod of a newer version has been here and was taken out of service, or one of a version that nobody remembers. */
+const FORMATS = { newer: 2, older: 0 };
+
+const otherFormat = Object.entries(FORMATS).map(([name, schema]): FaultCase => {
+  const moment = momentOf('checkpoint:end');
+  return fromTheStart(
+    `checkpoint-of-${name}-format`,
     moment.name,
-    'the newest manifest has a newer format, and the pod is killed',
+    `the newest manifest has a ${name} format, and the pod is killed`,
     {
       ...{ outcome: 'failed', errorCode: 'CHECKPOINT_INCOMPATIBLE', isDamaged: true },
       prepare: (scene) => scene.arm(moment),
       reach: (scene) => scene.reach(moment),
       strike: async (scene, { pid }) => {
         await (pid === null ? undefined : scene.world.podWithProcess(pid))?.worker.kill();
-        const body = (bytes: Buffer) => Buffer.from(bytes.toString().replace('"schema":1', '"schema":2'));
+        const body = (bytes: Buffer) => Buffer.from(bytes.toString().replace('"schema":1', `"schema":${schema}`));
         await damageNewest(scene, { about: '', part: 'manifests', body });
       },
     },
-  ),
-}));
-
-async function publishAgain(scene: Scene, count: number): Promise<void> {
-  await Promise.all(Array.from({ length: count }, () => scene.world.service.publish(scene.job)));
-}
-
-const messages: FaultCase[] = [
-  fromTheStart('message-repeated', 'before the start', 'the same message 100 times', {
-    prepare: (scene) => publishAgain(scene, 99),
-  }),
-  fromTheStart('message-repeated', 'two bridges', 'the same message 40 times, with two bridges', {
-    prepare: async (scene) => {
-      await scene.world.startHelper('bridge');
-      await publishAgain(scene, 39);
-    },
-  }),
-  fromTheStart('message-repeated', 'after the end', 'the message again, ten times, after the job has ended', {
-    prepare: nothing,
-    afterwards: async (scene) => {
-      await publishAgain(scene, 10);
-      await sleep(2_000);
-    },
-  }),
-  fromTheStart('message-repeated', 'training', 'the message again, ten times, while the job trains', {
-    prepare: nothing,
-    strike: async (scene) => {
-      await until(async () => (await scene.status())?.phase === 'training', 'phase training', 60_000);
-      await publishAgain(scene, 10);
-    },
-  }),
-  fromTheStart('picture-lost', 'download', 'a picture does not exist', {
-    ...{ outcome: 'failed', errorCode: 'IMAGE_NOT_FOUND', prepare: loseAPicture },
-  }),
-  fromTheStart('store-denied', 'picture', 'the store answers 403 for one picture', {
-    ...{ outcome: 'failed', errorCode: 'ACCESS_DENIED', prepare: pictureDenied },
-  }),
-];
+  );
+});
 
 /** Every case, in the order of the table. */
 export const CASES: readonly FaultCase[] = [

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fault } from './fault-case.ts';
+import { MACHINE } from './machine-faults.ts';
 import { OPERATORS } from './operator-faults.ts';
 import {
   ON_POD,
@@ -16,7 +17,8 @@ import {
   helperKilled,
   partKilled,
 } from './strikes.ts';
-import { HOLD_MS, freeze, resume, signal } from './support/world.ts';
+import { freeze, resume, signal } from './support/processes.ts';
+import { HOLD_MS } from './support/settings.ts';
 
 /** Every fault that is struck at moments. */
 export const FAULTS: readonly Fault[] = [
@@ -216,5 +218,6 @@ export const FAULTS: readonly Fault[] = [
     isShared: true,
     strike: partKilled('s3', 2_000),
   },
+  ...MACHINE,
   ...OPERATORS,
 ];

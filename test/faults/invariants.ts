@@ -2,7 +2,7 @@ import type { BackendRequest } from '../../scripts/stack/backend.ts';
 import type { Outcome } from './fault-case.ts';
 import type { HistoryEvent } from './support/history.ts';
 import type { Sample } from './support/scene.ts';
-import { CHUNK_EPOCHS, EPOCHS } from './support/world.ts';
+import { CHUNK_EPOCHS, EPOCHS } from './support/settings.ts';
 
 /** An object in the bucket. */
 export interface StoredObject {

@@ -3,6 +3,8 @@ import { parseArgs } from 'node:util';
 import { CASES } from './cases.ts';
 import { idOf } from './fault-case.ts';
 import type { FaultCase } from './fault-case.ts';
+import { LEFT_OUT } from './machine-faults.ts';
+import { REAL_TIME_CASES } from './real-time-cases.ts';
 import { runCases } from './run.ts';
 import { tableOf } from './table.ts';
 import type { TableLine } from './table.ts';
@@ -17,6 +19,7 @@ const HELP = `Usage: npm run test:faults -- [options]
   --only <regexp>  only cases whose id (fault@moment) matches
   --minutes <n>    begins no case after this time
   --subset         the few cases of npm test
+  --real-times     partitions of 10, 60 and 300 s with the time limits of production, instead of the ordinary cases
   --lanes <n>      cases side by side; default 3
   --results <file> adds a line of JSON for each case; what ended well there already is left out, so that a long run can be
                    done in parts
@@ -43,6 +46,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
     minutes: { type: 'string' },
     subset: { type: 'boolean', default: false },
+    'real-times': { type: 'boolean', default: false },
     lanes: { type: 'string', default: '3' },
     results: { type: 'string' },
     table: { type: 'string' },
@@ -51,6 +55,9 @@ const { values } = parseArgs({
     help: { type: 'boolean', default: false },
   },
 });
+
+const isRealTime = values['real-times'];
+const KNOWN = isRealTime ? REAL_TIME_CASES : CASES;
 
 /** Of each case the newest result in the file. */
 function doneBefore(): TableLine[] {
@@ -63,14 +70,14 @@ function doneBefore(): TableLine[] {
 function chosen(): FaultCase[] {
   const pattern = new RegExp(values.only ?? '');
   const done = new Set(doneBefore().flatMap((line) => (line.violations.length === 0 ? [idOf(line)] : [])));
-  return CASES.filter(
+  return KNOWN.filter(
     (one) => pattern.test(idOf(one)) && (!values.subset || SUBSET.includes(idOf(one))) && !done.has(idOf(one)),
   );
 }
 
 async function main(): Promise<number> {
   if (values.table !== undefined && values.results !== undefined) {
-    writeFileSync(values.table, tableOf(doneBefore(), CASES.length));
+    writeFileSync(values.table, tableOf(doneBefore(), CASES.length + REAL_TIME_CASES.length));
     return 0;
   }
   const cases = chosen();
@@ -88,11 +95,12 @@ async function main(): Promise<number> {
   const startedAtMs = Date.now();
   const deadlineMs = values.minutes === undefined ? Infinity : startedAtMs + Number(values.minutes) * 60_000;
   console.log(`${cases.length} cases, seed ${seed}`);
+  for (const name of LEFT_OUT) console.log(`left out on this machine: ${name}`);
   const stop = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort());
   let done = 0;
   const results = await runCases(cases, {
-    ...{ seed, lanes, pods: lanes + 1, deadlineMs, signal: stop.signal },
+    ...{ seed, lanes, pods: lanes + 1, isRealTime, deadlineMs, signal: stop.signal },
     onResult: ({ faultCase, violations, tookMs, podLosses, lossReasons }) => {
       done += 1;
       const mark = violations.length === 0 ? 'ok  ' : 'FAIL';

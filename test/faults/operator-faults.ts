@@ -1,6 +1,16 @@
 import { until } from '../integration/support/until.ts';
 import type { Fault } from './fault-case.ts';
-import { ON_POD, EVERYWHERE, isStarted, podOf, workflowId, reset, activitiesTold, isHold, isWork } from './strikes.ts';
+import {
+  ON_POD,
+  EVERYWHERE,
+  isStarted,
+  podOf,
+  workflowId,
+  resetTo,
+  activitiesTold,
+  isHold,
+  isWork,
+} from './strikes.ts';
 
 /** What operators do, at any moment. */
 export const OPERATORS: readonly Fault[] = [
@@ -48,7 +58,32 @@ export const OPERATORS: readonly Fault[] = [
     suits: (moment) => isStarted(moment) && moment.name !== 'bridge:started',
     runs: 2,
     strike: async (scene, reached) => {
-      await reset(scene);
+      await resetTo(scene, ['--reset_type', 'FirstWorkflowTask']);
+      reached.release();
+    },
+  },
+  {
+    name: 'reset-to-last',
+    about: '`tctl workflow reset --reset_type LastWorkflowTask`',
+    places: EVERYWHERE,
+    suits: (moment) => isStarted(moment) && moment.name !== 'bridge:started',
+    runs: 2,
+    strike: async (scene, reached) => {
+      await resetTo(scene, ['--reset_type', 'LastWorkflowTask']);
+      reached.release();
+    },
+  },
+  {
+    name: 'reset-to-event',
+    about: '`tctl workflow reset --event_id`, to any workflow task that has been done',
+    places: EVERYWHERE,
+    suits: (moment) => isStarted(moment) && moment.name !== 'bridge:started',
+    runs: 2,
+    strike: async (scene, reached) => {
+      const { events } = await scene.handle.fetchHistory();
+      const done = (events ?? []).filter((event) => event.workflowTaskCompletedEventAttributes);
+      const chosen = done[Math.floor(scene.random() * done.length)];
+      await resetTo(scene, ['--event_id', String(chosen?.eventId ?? '')]);
       reached.release();
     },
   },

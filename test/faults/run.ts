@@ -28,6 +28,8 @@ export interface RunOptions {
   seed: number;
   lanes: number;
   pods: number;
+  /** With the time limits of production. */
+  isRealTime: boolean;
   /** No case is begun after this. */
   deadlineMs: number;
   /** Ends everything at once. */
@@ -57,8 +59,8 @@ const SETTLE_MS = 4_000;
  * @returns results in the order in which the cases ended; fewer than cases where the time ran out
  */
 export async function runCases(cases: readonly FaultCase[], options: RunOptions): Promise<CaseResult[]> {
-  const { seed, lanes, pods, deadlineMs, signal, onResult } = options;
-  const world = await World.start({ lanes, pods });
+  const { seed, lanes, pods, isRealTime, deadlineMs, signal, onResult } = options;
+  const world = await World.start({ lanes, pods, isRealTime });
   const ended: Ended[] = [];
   signal.addEventListener('abort', () => void world.stop().finally(() => process.exit(INTERRUPTED)));
   try {
@@ -161,7 +163,7 @@ async function runBatch(world: World, batch: FaultCase[], firstLane: number, see
         evidence = await gather(scene, faultCase, closing, objects);
         violations.push(...check(evidence));
       } catch (error) {
-        if (violations.length === 0) blame(job, 'it did not end')(error);
+        if (violations.length === 0) blame(job, 'it did not end as it should')(error);
         await scene.handle.terminate('given up by the fault tests').catch(() => undefined);
       }
       await strike;

@@ -2,7 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fault } from './fault-case.ts';
 import type { Moment, Place } from './moments.ts';
 import type { Reached, Scene } from './support/scene.ts';
-import { FENCE_MS, HOLD_MS, childrenOf, signal } from './support/world.ts';
+import { childrenOf, signal } from './support/processes.ts';
+import { FENCE_MS, HOLD_MS } from './support/settings.ts';
 import type { Helper, Pod, World } from './support/world.ts';
 
 /** Moments of the pod and its trainer. */
@@ -94,10 +95,17 @@ export const partKilled =
 /** Of the job. */
 export const workflowId = ({ job }: Scene) => `train-style-${job.styleId}`;
 
-/** Resets the job to its first workflow task. */
-export async function reset(scene: Scene): Promise<void> {
-  const how = ['--reset_type', 'FirstWorkflowTask', '--reason', 'a fault test'];
-  await scene.world.tctl('workflow', 'reset', '--workflow_id', workflowId(scene), ...how);
+/** Resets the job, as `tctl`'s options say. */
+export async function resetTo(scene: Scene, options: string[]): Promise<void> {
+  await scene.world.tctl(
+    'workflow',
+    'reset',
+    '--workflow_id',
+    workflowId(scene),
+    ...options,
+    '--reason',
+    'a fault test',
+  );
 }
 
 /** Does something to pending activities with `temporal activity`; those that have ended meanwhile are no fault. */

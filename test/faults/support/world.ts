@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
@@ -8,39 +8,21 @@ import { startBackend } from '../../../scripts/stack/backend.ts';
 import type { Backend } from '../../../scripts/stack/backend.ts';
 import { TestService } from '../../integration/support/service.ts';
 import type { JobMessage } from '../../integration/support/service.ts';
-import type { WorkerProcess } from '../../integration/support/worker-process.ts';
+import type { Launch, WorkerProcess } from '../../integration/support/worker-process.ts';
+import { Clock, buildClockShift } from './clock.ts';
 import { Link } from './link.ts';
+import { copyOfOtherVersion } from './other-version.ts';
+import { parentOf, resume } from './processes.ts';
 import { S3Proxy } from './s3-proxy.ts';
-
-/** Epochs of each job, and between two checkpoints: three chunks. */
-export const EPOCHS = 6;
-export const CHUNK_EPOCHS = 2;
-
-/** A pod counts as lost after this long without a sign of life. */
-export const HOLD_MS = 5_000;
-/** A pod that can't tell gives up after this long. */
-export const FENCE_MS = 6_500;
-/** A trainer that does nothing counts as stuck after this long; while it loads, only after 20 s: others may want the cores. */
-export const STALL_MS = 6_000;
-
-/** Like production, but everything that waits for a fault waits for seconds. */
-const OVERRIDES = {
-  workflow: { chunkEpochs: CHUNK_EPOCHS },
-  // A message that a test holds in the bridge must not hold up those of other cases.
-  bridge: { prefetch: 10 },
-  pod: { beat: '1500ms', heartbeatThrottle: '500ms', fence: `${FENCE_MS}ms`, stall: `${STALL_MS}ms`, loadStall: '20s' },
-  backend: { timeout: '2s', progressInterval: '500ms' },
-  activities: {
-    holdPod: { heartbeat: `${HOLD_MS}ms` },
-    findResumePoint: { heartbeat: '5s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
-    promote: { heartbeat: '5s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
-    notify: { startToClose: '5s', retry: { initialInterval: '300ms', maximumInterval: '1s' } },
-  },
-};
+import { AS_IN_PRODUCTION, EPOCHS, OVERRIDES } from './settings.ts';
+import { canMount, onSmallDisk } from './small-disk.ts';
 
 /** A pod worker with links of its own. */
 export interface Pod {
   worker: WorkerProcess;
+  clock: Clock;
+  /** Its work directory: a small disk of its own where the machine allows that. */
+  disk: string;
   temporal: Link;
   s3: Link;
   /** By this the store knows it. */
@@ -53,6 +35,7 @@ export interface Pod {
 export interface Helper {
   role: 'control' | 'bridge';
   worker: WorkerProcess;
+  clock: Clock;
   temporal: Link;
   s3: Link;
   amqp: Link;
@@ -64,6 +47,8 @@ export interface WorldSize {
   /** Cases at the same time; each has a backend of its own. */
   lanes: number;
   pods: number;
+  /** With the time limits of `temporal.yaml`. */
+  isRealTime?: boolean;
 }
 
 /** The real parts, and around them service processes that can be broken one by one: used for many cases. */
@@ -76,6 +61,11 @@ export class World {
   readonly helpers: Helper[] = [];
   readonly #size: WorldSize;
   readonly #points: string;
+  readonly #clockShift: string;
+  readonly #mounts = canMount();
+  #count = 0;
+  /** `cli/main.ts` of another version; see {@link World.otherVersion}. */
+  #otherVersion: string | null = null;
   /** Every process that ever ran, for its log. */
   readonly workers: WorkerProcess[] = [];
   #reference: Promise<Record<string, Buffer>> | null = null;
@@ -96,13 +86,15 @@ export class World {
     this.#size = parts.size;
     this.#points = path.join(this.service.directory, 'fault-points');
     mkdirSync(this.#points);
+    this.#clockShift = buildClockShift(this.service.directory);
   }
 
   static async start(size: WorldSize): Promise<World> {
     const token = randomBytes(24).toString('hex');
     const backends = await Promise.all(Array.from({ length: size.lanes }, () => startBackend({ token })));
     const allowedOrigins = backends.map(({ origin }) => origin);
-    const overrides = { ...OVERRIDES, backend: { ...OVERRIDES.backend, allowedOrigins } };
+    const { backend, ...scaled } = size.isRealTime === true ? AS_IN_PRODUCTION : OVERRIDES;
+    const overrides = { ...scaled, backend: { ...backend, allowedOrigins } };
     const service = await TestService.start({ token, overrides });
     const s3 = new S3Proxy(service.stack.s3.endpoint);
     const world = new World({ service, backends, token, s3, size });
@@ -124,12 +116,38 @@ export class World {
     return this.#filling;
   }
 
-  async startHelper(role: Helper['role']): Promise<Helper> {
+  async startHelper(role: Helper['role'], launch: Launch = {}): Promise<Helper> {
     const links = await this.#links();
-    const worker = await this.#startWorker([role], links);
-    const helper = { role, worker, ...links };
+    const clock = this.#clock();
+    const worker = await this.#startWorker([role], { ...links, clock }, {}, launch);
+    const helper = { role, worker, clock, ...links };
     this.helpers.push(helper);
     return helper;
+  }
+
+  /** Starts a pod beside the others. */
+  async startPod(launch: Launch = {}): Promise<Pod> {
+    const { amqp, ...links } = await this.#links();
+    await amqp.close();
+    const clock = this.#clock();
+    const disk = path.join(this.service.directory, `disk-${this.#count++}`);
+    mkdirSync(disk);
+    const before = this.#mounts ? onSmallDisk(disk) : [];
+    const worker = await this.#startWorker(
+      ['pod'],
+      { ...links, clock },
+      { BRUSHWORK_WORK_DIRECTORY: disk },
+      { before, ...launch },
+    );
+    const pod = { worker, clock, disk, ...links, isFrozen: false };
+    this.pods.push(pod);
+    return pod;
+  }
+
+  /** The program as another version; made at the first call. */
+  otherVersion(): Launch {
+    this.#otherVersion ??= copyOfOtherVersion(path.join(this.service.directory, 'other-version'));
+    return { program: this.#otherVersion };
   }
 
   /** The pod that runs in, or is the parent of, this process. */
@@ -211,11 +229,8 @@ export class World {
       }
       const missing = this.#size.pods - this.pods.filter(({ isFrozen }) => !isFrozen).length;
       if (missing <= 0 || this.#isClosing) return;
-      const { amqp, ...links } = await this.#links();
-      await amqp.close();
       try {
-        const worker = await this.#startWorker(['pod'], links);
-        this.pods.push({ worker, ...links, isFrozen: false });
+        await this.startPod();
       } catch (error) {
         // A part that it needs is down just now.
         if (this.#isClosing) return;
@@ -235,54 +250,25 @@ export class World {
     return { temporal, s3, amqp, s3Entrance };
   }
 
-  async #startWorker(roles: string[], links: { temporal: Link; s3: Link; amqp?: Link }): Promise<WorkerProcess> {
-    const worker = await this.service.startWorker(roles, {
+  #clock(): Clock {
+    return new Clock(this.#clockShift, path.join(this.service.directory, `clock-${this.#count++}`));
+  }
+
+  async #startWorker(
+    roles: string[],
+    links: { temporal: Link; s3: Link; clock: Clock; amqp?: Link },
+    env: Record<string, string>,
+    launch: Launch,
+  ): Promise<WorkerProcess> {
+    const own = {
+      ...{ ...links.clock.env, ...env },
       TEMPORAL_ADDRESS: links.temporal.address,
       AWS_ENDPOINT_URL: `http://${links.s3.address}`,
       BRUSHWORK_FAULT_POINTS: this.#points,
       ...(links.amqp === undefined ? {} : { RABBITMQ_PORT: links.amqp.address.split(':')[1] ?? '' }),
-    });
+    };
+    const worker = await this.service.startWorker(roles, own, launch);
     this.workers.push(worker);
     return worker;
   }
-}
-
-/** Process ids of the children of a process. */
-export function childrenOf(pid: number): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((child) => parentOf(child) === pid);
-}
-
-function parentOf(pid: number): number | null {
-  try {
-    // pid (name) state ppid …; the name may hold anything, a bracket too.
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
-  } catch {
-    return null;
-  }
-}
-
-/** Sends a signal to a process that may be gone. */
-export function signal(pid: number | undefined, name: NodeJS.Signals): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(pid, name);
-  } catch {
-    // It is gone.
-  }
-}
-
-/** Lets a process and its children go on. */
-export function resume(pid: number | undefined): void {
-  if (pid === undefined) return;
-  for (const one of [pid, ...childrenOf(pid)]) signal(one, 'SIGCONT');
-}
-
-/** Freezes a process and its children. */
-export function freeze(pid: number | undefined): void {
-  if (pid === undefined) return;
-  for (const one of [pid, ...childrenOf(pid)]) signal(one, 'SIGSTOP');
 }

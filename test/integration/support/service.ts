@@ -22,6 +22,7 @@ import { createObjectStore } from '../../../worker/object-store.ts';
 import { PICTURE_COUNT, writePictures } from './pictures.ts';
 import { until } from './until.ts';
 import { WorkerProcess } from './worker-process.ts';
+import type { Launch } from './worker-process.ts';
 
 const CLI = path.join(import.meta.dirname, '../../../cli/main.ts');
 const BUCKET = 'brushwork';
@@ -113,8 +114,12 @@ export class TestService {
   }
 
   /** Starts `brushwork worker` and waits until it takes work; `env` is laid over what connects it to the parts. */
-  async startWorker(roles: readonly string[], env: Record<string, string> = {}): Promise<WorkerProcess> {
-    const worker = new WorkerProcess(roles, { ...this.#env, ...env });
+  async startWorker(
+    roles: readonly string[],
+    env: Record<string, string> = {},
+    launch: Launch = {},
+  ): Promise<WorkerProcess> {
+    const worker = new WorkerProcess(roles, { ...this.#env, ...env }, launch);
     this.#workers.push(worker);
     for (const role of roles) {
       await worker.waitForLine((line) => line.msg === 'ready' && line['role'] === role, `role ${role}`);

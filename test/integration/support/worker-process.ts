@@ -16,6 +16,14 @@ export interface LogLine {
   [field: string]: unknown;
 }
 
+/** How a {@link WorkerProcess} is started, where that is not the usual way. */
+export interface Launch {
+  /** Command before the command, which must end in it by `exec`. */
+  before?: readonly string[];
+  /** `cli/main.ts` of another copy of the program. */
+  program?: string;
+}
+
 /** `brushwork worker` as a process of its own. */
 export class WorkerProcess {
   readonly lines: LogLine[] = [];
@@ -27,9 +35,11 @@ export class WorkerProcess {
    *
    * @param roles - e.g. `['bridge', 'control']`
    * @param env - the whole configuration
+   * @param launch - how
    */
-  constructor(roles: readonly string[], env: Record<string, string>) {
-    this.#child = spawn(process.execPath, [CLI, 'worker', '--role', roles.join(',')], {
+  constructor(roles: readonly string[], env: Record<string, string>, { before = [], program = CLI }: Launch = {}) {
+    const [command = '', ...words] = [...before, process.execPath, program, 'worker', '--role', roles.join(',')];
+    this.#child = spawn(command, words, {
       env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -1,7 +1,7 @@
 import { Context } from '@temporalio/activity';
 import { NativeConnection, Worker } from '@temporalio/worker';
 import type { PodActivities } from '../../../activities/index.ts';
-import { CONFIG, chunkResult } from './world.ts';
+import { chunkResult } from './world.ts';
 import type { World } from './world.ts';
 
 /** A pod worker with the real two queues and no training. */
@@ -78,7 +78,7 @@ export class FakePod {
           doubts: ['3.png is of nearly one colour'],
           checkpointFile: input.resumeFrom === null ? null : `/pod/epoch-${input.resumeFrom.epoch}.safetensors`,
           fingerprint: 'f',
-          config: CONFIG,
+          config: world.config,
         };
       },
       trainEpochChunk: async (input) => {

@@ -7,15 +7,14 @@ import { trainingConfig } from '../../support/training-config.ts';
 type ActivityName = keyof PodActivities | keyof ControlActivities;
 type Hook = (pod: string, input: unknown) => Promise<void> | void;
 
-/** Training of the fake pods: 30 epochs, so three chunks. */
-export const CONFIG = trainingConfig({ epochs: 30 });
-
 /** Everything outside the workflow, as a test wants it: what happened, what the bucket holds, what goes wrong. */
 export class World {
   /** `name@pod what` at the start of each pod activity, `name@pod what done` at its end, `name what` for the others. */
   readonly log: string[] = [];
   readonly notices: NotifyInput[] = [];
   readonly manifests = new Map<number, CheckpointRef & { losses: number[] }>();
+  /** Training of the fake pods: 30 epochs, so three chunks. */
+  config = trainingConfig({ epochs: 30 });
   readonly #hooks = new Map<ActivityName, Hook>();
   readonly #over = Promise.withResolvers<never>();
 

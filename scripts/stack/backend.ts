@@ -137,7 +137,9 @@ export async function startBackend(options: BackendOptions): Promise<Backend> {
       return;
     }
     response.writeHead(status, { 'content-type': 'application/json', ...current?.headers });
-    response.end(JSON.stringify(status === verdict.status ? verdict.answer : { detail: 'as told' }));
+    // Many an error page shows the request that it is about.
+    const { authorization } = incoming.headers;
+    response.end(JSON.stringify(status === verdict.status ? verdict.answer : { detail: 'as told', authorization }));
   };
 
   const server = createServer((incoming, response) => {

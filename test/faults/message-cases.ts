@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../integration/support/until.ts';
 import { BUCKET, fromTheStart, loseAPicture } from './fault-case.ts';
 import type { FaultCase } from './fault-case.ts';
+import { helperOf } from './strikes.ts';
 import type { Scene } from './support/scene.ts';
 
 function pictureDenied(scene: Scene): void {
@@ -26,21 +27,29 @@ const PATIENCE_MS = 90_000;
 /** Temporal is away, so the bridge can't acknowledge, and RabbitMQ loses its patience. */
 const consumerTimeout: FaultCase = {
   ...fromTheStart('consumer-timeout', 'bridge waits', `RabbitMQ's consumer_timeout is over while Temporal is away`, {
-    prepare: async ({ world: { service } }) => {
+    prepare: async ({ world }) => {
+      const { service } = world;
       const { rabbitmq, temporal } = service.stack.parts;
+      const { lines } = helperOf(world, 'bridge').worker;
+      const sessions = () => lines.filter(({ msg }) => msg === 'waiting for job messages').length;
+      const before = sessions();
       const folder = path.join(service.stack.directory, 'rabbitmq');
       appendFileSync(path.join(folder, 'rabbitmq.conf'), `consumer_timeout = ${CONSUMER_TIMEOUT_MS}\n`);
       writeFileSync(path.join(folder, 'advanced.config'), `[{rabbit, [{channel_tick_interval, ${TICK_MS}}]}].\n`);
       await rabbitmq.restart();
+      // Without Temporal the bridge would take no messages at all.
+      await until(() => sessions() > before, 'the bridge at RabbitMQ again', PATIENCE_MS);
       await temporal.kill();
     },
     strike: async ({ world: { service } }) => {
       const { rabbitmq, temporal } = service.stack.parts;
-      const taken = () =>
-        readFileSync(rabbitmq.logFile, 'utf8').match(/timed out waiting for delivery acknowledgement/g);
-      const isTakenTwice = () => (taken() ?? []).length >= 2;
-      await until(isTakenTwice, 'RabbitMQ to take the message back twice', PATIENCE_MS);
-      await temporal.start();
+      const isTakenBack = () =>
+        readFileSync(rabbitmq.logFile, 'utf8').includes('timed out waiting for delivery acknowledgement');
+      try {
+        await until(isTakenBack, 'RabbitMQ to take the message back', PATIENCE_MS);
+      } finally {
+        await temporal.start();
+      }
     },
     afterwards: async ({ world: { service } }) => {
       const folder = path.join(service.stack.directory, 'rabbitmq');

@@ -8,6 +8,7 @@ import { gather, holdsIn, objectsOf, secretsOf } from './support/evidence.ts';
 import { randomOf, shuffled } from './support/random.ts';
 import { Scene } from './support/scene.ts';
 import type { Closing, Reached } from './support/scene.ts';
+import { AS_IN_PRODUCTION } from './support/settings.ts';
 import { World } from './support/world.ts';
 
 /** What became of a case. */
@@ -60,7 +61,7 @@ const SETTLE_MS = 4_000;
  */
 export async function runCases(cases: readonly FaultCase[], options: RunOptions): Promise<CaseResult[]> {
   const { seed, lanes, pods, isRealTime, deadlineMs, signal, onResult } = options;
-  const world = await World.start({ lanes, pods, isRealTime });
+  const world = await World.start({ lanes, pods, ...(isRealTime && { overrides: AS_IN_PRODUCTION }) });
   const ended: Ended[] = [];
   signal.addEventListener('abort', () => void world.stop().finally(() => process.exit(INTERRUPTED)));
   try {

@@ -1,6 +1,7 @@
 import { createServer, request } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** What the proxy may do to a request. */
 export type S3Flaw =
@@ -62,6 +63,8 @@ export class S3Proxy {
   readonly writes: S3Write[] = [];
   readonly #rules = new Set<S3Rule>();
   readonly #holds = new Set<Hold>();
+  /** Uploads to such paths take that much longer. */
+  #slow: { path: RegExp; byMs: number } | null = null;
 
   /** @param endpoint - of the S3 server */
   constructor(endpoint: string) {
@@ -97,6 +100,11 @@ export class S3Proxy {
     const released = Promise.withResolvers<void>();
     this.#holds.add({ path, reach: reached.resolve, released: released.promise });
     return { reached: reached.promise, release: released.resolve };
+  }
+
+  /** Makes uploads to such paths take longer; null: all are quick again. */
+  slowDown(slow: { path: RegExp; byMs: number } | null): void {
+    this.#slow = slow;
   }
 
   async close(): Promise<void> {
@@ -146,6 +154,7 @@ export class S3Proxy {
         hold.reach();
         await hold.released;
       }
+      if (this.#slow?.path.test(path)) await sleep(this.#slow.byMs);
       outgoing.end(body.subarray(body.length / 2));
     } else outgoing.end();
     const answer = await answered;

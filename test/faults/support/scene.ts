@@ -50,13 +50,13 @@ export class Scene {
   #sampling: Promise<void> = Promise.resolve();
   #upload: HeldUpload | null = null;
 
-  constructor(world: World, lane: number, random: () => number) {
+  constructor(world: World, lane: number, random: () => number, job = world.job(lane)) {
     const backend = world.backends[lane];
     if (backend === undefined) throw new Error(`There is no lane ${lane}.`);
     this.world = world;
     this.lane = lane;
     this.backend = backend;
-    this.job = world.job(lane);
+    this.job = job;
     this.random = random;
   }
 

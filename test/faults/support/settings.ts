@@ -28,5 +28,4 @@ export const OVERRIDES = {
 export const AS_IN_PRODUCTION = {
   workflow: { chunkEpochs: CHUNK_EPOCHS },
   bridge: { prefetch: 10 },
-  backend: {},
 };

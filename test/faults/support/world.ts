@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { overlay } from '../../../common/config-source.ts';
 import { startBackend } from '../../../scripts/stack/backend.ts';
 import type { Backend } from '../../../scripts/stack/backend.ts';
 import { TestService } from '../../integration/support/service.ts';
@@ -14,7 +15,7 @@ import { Link } from './link.ts';
 import { copyOfOtherVersion } from './other-version.ts';
 import { parentOf, resume } from './processes.ts';
 import { S3Proxy } from './s3-proxy.ts';
-import { AS_IN_PRODUCTION, EPOCHS, OVERRIDES } from './settings.ts';
+import { EPOCHS, OVERRIDES } from './settings.ts';
 import { canMount, onSmallDisk } from './small-disk.ts';
 
 /** A pod worker with links of its own. */
@@ -47,8 +48,8 @@ export interface WorldSize {
   /** Cases at the same time; each has a backend of its own. */
   lanes: number;
   pods: number;
-  /** With the time limits of `temporal.yaml`. */
-  isRealTime?: boolean;
+  /** What differs from `temporal.yaml`; default: time limits are scaled down. */
+  overrides?: object;
 }
 
 /** The real parts, and around them service processes that can be broken one by one: used for many cases. */
@@ -93,8 +94,7 @@ export class World {
     const token = randomBytes(24).toString('hex');
     const backends = await Promise.all(Array.from({ length: size.lanes }, () => startBackend({ token })));
     const allowedOrigins = backends.map(({ origin }) => origin);
-    const { backend, ...scaled } = size.isRealTime === true ? AS_IN_PRODUCTION : OVERRIDES;
-    const overrides = { ...scaled, backend: { ...backend, allowedOrigins } };
+    const overrides = overlay(size.overrides ?? OVERRIDES, { backend: { allowedOrigins } }) as object;
     const service = await TestService.start({ token, overrides });
     const s3 = new S3Proxy(service.stack.s3.endpoint);
     const world = new World({ service, backends, token, s3, size });
@@ -205,10 +205,10 @@ export class World {
   }
 
   /** A job for the backend of a lane. */
-  job(lane: number): JobMessage {
+  job(lane: number, epochs = EPOCHS): JobMessage {
     const backendOrigin = this.backends[lane]?.origin;
     if (backendOrigin === undefined) throw new Error(`There is no lane ${lane}.`);
-    return { ...this.service.job(EPOCHS), backendOrigin };
+    return { ...this.service.job(epochs), backendOrigin };
   }
 
   async stop(): Promise<void> {

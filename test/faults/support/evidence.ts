@@ -66,12 +66,11 @@ async function runsOf({ world, job }: Scene, expected: number): Promise<{ events
     return runs.length >= expected && runs.every(({ status }) => status.name !== 'RUNNING');
   };
   await until(complete, 'runs', RUNS_LIMIT_MS).catch(() => undefined);
-  return Promise.all(
-    runs.map(async ({ runId }) => {
-      const { events } = await client.workflow.getHandle(workflowId, runId).fetchHistory();
-      return { events: readHistory(events ?? []), text: textOf(events) };
-    }),
+  const histories = await Promise.all(
+    runs.map(({ runId }) => client.workflow.getHandle(workflowId, runId).fetchHistory()),
   );
+  const known = new Set<string>();
+  return histories.map(({ events }) => ({ events: readHistory(events ?? [], known), text: textOf(events) }));
 }
 
 /** Texts that must be nowhere. */

@@ -24,30 +24,40 @@ function timeOf({ eventTime }: RawEvent): number {
   return Number(eventTime?.seconds ?? 0) * 1000 + (eventTime?.nanos ?? 0) / 1e6;
 }
 
-/** Reads what was trained and committed from the events of one run. */
-export function readHistory(events: readonly RawEvent[]): HistoryEvent[] {
+/**
+ * Reads what was trained and committed from the events of one run.
+ *
+ * @param known - events of earlier runs, which a reset copies: left out, and added to
+ */
+export function readHistory(events: readonly RawEvent[], known: Set<string>): HistoryEvent[] {
   const activities = new Map<string, string>();
-  return events.map((event) => {
-    const scheduled = event.activityTaskScheduledEventAttributes;
-    if (scheduled) {
-      const activity = scheduled.activityType?.name ?? '';
-      activities.set(String(event.eventId), activity);
-      if (activity !== 'trainEpochChunk') return { scheduled: { activity } };
-      const { fromEpoch = 0, untilEpoch = 0 } = firstPayload(scheduled.input?.payloads) as Input;
-      return { scheduled: { activity, fromEpoch, untilEpoch } };
-    }
-    const signalled = event.workflowExecutionSignaledEventAttributes;
-    if (signalled?.signalName === 'podHeld') {
-      const { queue } = firstPayload(signalled.input?.payloads) as { queue: string };
-      return { held: { atMs: timeOf(event), queue } };
-    }
-    const completed = event.activityTaskCompletedEventAttributes;
-    if (!completed) return {};
-    const activity = activities.get(String(completed.scheduledEventId)) ?? '';
-    if (activity !== 'checkpoint') return { completed: { activity } };
-    const { checkpoint } = firstPayload(completed.result?.payloads) as { checkpoint: { epoch: number } };
-    return { completed: { activity, epoch: checkpoint.epoch } };
-  });
+  const read = events.map((event) => readEvent(event, activities));
+  const ids = events.map((event) => `${String(event.eventId)} ${timeOf(event)}`);
+  const own = read.filter((_, index) => !known.has(ids[index] ?? ''));
+  for (const id of ids) known.add(id);
+  return own;
+}
+
+function readEvent(event: RawEvent, activities: Map<string, string>): HistoryEvent {
+  const scheduled = event.activityTaskScheduledEventAttributes;
+  if (scheduled) {
+    const activity = scheduled.activityType?.name ?? '';
+    activities.set(String(event.eventId), activity);
+    if (activity !== 'trainEpochChunk') return { scheduled: { activity } };
+    const { fromEpoch = 0, untilEpoch = 0 } = firstPayload(scheduled.input?.payloads) as Input;
+    return { scheduled: { activity, fromEpoch, untilEpoch } };
+  }
+  const signalled = event.workflowExecutionSignaledEventAttributes;
+  if (signalled?.signalName === 'podHeld') {
+    const { queue } = firstPayload(signalled.input?.payloads) as { queue: string };
+    return { held: { atMs: timeOf(event), queue } };
+  }
+  const completed = event.activityTaskCompletedEventAttributes;
+  if (!completed) return {};
+  const activity = activities.get(String(completed.scheduledEventId)) ?? '';
+  if (activity !== 'checkpoint') return { completed: { activity } };
+  const { checkpoint } = firstPayload(completed.result?.payloads) as { checkpoint: { epoch: number } };
+  return { completed: { activity, epoch: checkpoint.epoch } };
 }
 
 /** Everything in a history that can be read as text, payloads included. */

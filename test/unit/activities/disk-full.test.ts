@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { ApplicationFailure } from '@temporalio/common';
+import { createPodActivities } from '../../../activities/index.ts';
 import { lostWithFullDisk } from '../../../activities/disk-full.ts';
 import { InternalError, PodLostError } from '../../../common/errors.ts';
 import { toStorageError } from '../../../worker/storage-errors.ts';
+import { CONFIG, TestPod } from './support/pod.ts';
 
 const fromDisk = Object.assign(new Error('ENOSPC: no space left on device, write'), {
   code: 'ENOSPC',
@@ -24,6 +28,21 @@ describe('lostWithFullDisk', () => {
       assert.equal(lost.cause, error);
     });
   }
+
+  it('is applied to work on a pod', async () => {
+    const pod = new TestPod();
+    try {
+      await pod.withPictures(1);
+      const { upload } = createPodActivities(pod.deps);
+      pod.trainer.onExport = () => Promise.reject(new InternalError("can't write /x: No space left on device."));
+      const input = { ...pod.ids, jobDirectory: pod.jobDirectory, config: CONFIG, totalSteps: 0 };
+      writeFileSync(`${pod.jobDirectory}/start`, JSON.stringify({ epochsRun: 0, microStepsRun: 0, weights: '' }));
+      const run = pod.environment.run(upload, { ...input, checkpointFile: `${pod.jobDirectory}/start` });
+      await assert.rejects(run, (error) => error instanceof ApplicationFailure && error.type === 'POD_LOST');
+    } finally {
+      pod.close();
+    }
+  });
 
   it('leaves every other error as it is', () => {
     const errors = [

@@ -10,6 +10,7 @@ const SANDBOX_SAFE_COMMON = [
   'errors',
   'job-request',
   'nearest',
+  'pictures-queue',
   'search-attributes',
   'training-config',
   'types',

@@ -30,6 +30,21 @@ export interface ControlDependencies extends BucketDependencies {
   keepFinalCheckpoints: number;
 }
 
+/** What looking at pictures before a pod is taken needs. */
+export interface PicturesDependencies {
+  store: ObjectStore;
+  /** Bucket that gets the reports. */
+  bucket: string;
+  /** Scheme of the reports' URIs. */
+  uriScheme: 's3' | 'gs';
+  /** Directory for pictures while they are looked at. */
+  scratch: string;
+  imageRules: ImageUriRules;
+  recipe: PartialTrainingConfig;
+  /** Caption of a picture without a text file, in a job without tags. */
+  instancePrompt: string;
+}
+
 /** What the activities of a pod need. */
 export interface PodDependencies extends BucketDependencies {
   /** Newest checkpoints kept of a job under way. */

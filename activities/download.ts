@@ -8,7 +8,7 @@ import { faultPoint } from '../common/fault-point.ts';
 import { trainingConfigFor } from '../common/training-config.ts';
 import type { DownloadInput, DownloadResult } from '../common/activity-types.ts';
 import type { CheckpointRef } from '../common/types.ts';
-import { type DataReport, doubtLines } from '../native/trainer/data-report.ts';
+import { doubtsForHistory, logReport } from './data-report-lines.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { fetchPictures } from './fetch-pictures.ts';
 import { runFingerprint } from './fingerprint.ts';
@@ -18,8 +18,6 @@ import type { HeldPodScope } from './on-held-pod.ts';
 
 /** A damaged read may be the network's fault: the store is asked once more before the checkpoint counts as damaged. */
 const CHECKPOINT_READS = 2;
-const MAX_DOUBTS = 20;
-const MAX_DOUBT_LENGTH = 200;
 const MAX_CHECKPOINT_BYTES = 4 * 2 ** 30;
 
 /**
@@ -46,7 +44,7 @@ export async function download(
     // Every picture is needed, so their number is known before they are here.
     const config = trainingConfigFor(input.parameters, deps.recipe, { imageCount: total, mixedPrecisionDefault });
     const { resolutionPx, resizeMode, triggerWord } = config;
-    const { pictures, report } = await fetchPictures(input.images, {
+    const { pictures, report, fault } = await fetchPictures(input.images, {
       store: deps.store,
       rules: deps.imageRules,
       directory,
@@ -58,6 +56,7 @@ export async function download(
         Context.current().heartbeat({ pictures: done, total });
       },
     });
+    if (fault !== null) throw fault;
     await faultPoint('download:pictures', input.taskId);
     logReport(report);
     const fingerprint = runFingerprint({ config, baseModelFingerprint: baseModel.fingerprint, pictures });
@@ -66,7 +65,7 @@ export async function download(
       jobDirectory,
       imageCount: pictures.length * config.repeats,
       captionCount: report.pictures.filter(({ captionFrom }) => captionFrom === 'file').length,
-      doubts: shortened(doubtLines(report)),
+      doubts: doubtsForHistory(report, "the pod's log"),
       checkpointFile:
         resumeFrom === null
           ? null
@@ -75,19 +74,6 @@ export async function download(
       config,
     };
   });
-}
-
-/** All of it but captions and hashes: they are the customer's, and of no use to an operator. */
-function logReport({ pictures, doubts }: DataReport): void {
-  const facts = pictures.map(({ caption: _caption, sha256: _sha256, perceptualHash: _hash, ...rest }) => rest);
-  Context.current().log.info('data report', { pictures: facts, doubts });
-}
-
-/** What goes into the workflow's history stays small. */
-function shortened(lines: readonly string[]): string[] {
-  const shown = lines.slice(0, MAX_DOUBTS).map((line) => line.slice(0, MAX_DOUBT_LENGTH));
-  const left = lines.length - shown.length;
-  return left === 0 ? shown : [...shown, `and ${left} more, see the pod's log`];
 }
 
 interface CheckpointRequest {

@@ -6,6 +6,8 @@ import type {
   FindResumePointInput,
   FindResumePointResult,
   HoldPodInput,
+  InspectPicturesInput,
+  InspectPicturesResult,
   NotifyInput,
   PromoteInput,
   PromoteResult,
@@ -15,11 +17,12 @@ import type {
   UploadResult,
 } from '../common/activity-types.ts';
 import { checkpoint } from './checkpoint.ts';
-import type { ControlDependencies, PodDependencies } from './dependencies.ts';
+import type { ControlDependencies, PicturesDependencies, PodDependencies } from './dependencies.ts';
 import { download } from './download.ts';
 import { findResumePoint } from './find-resume-point.ts';
 import { beating } from './heartbeats.ts';
 import { holdPod } from './hold-pod.ts';
+import { inspectPictures } from './inspect-pictures.ts';
 import { notify } from './notify.ts';
 import { onHeldPod } from './on-held-pod.ts';
 import { ProgressPace } from './progress-pace.ts';
@@ -42,6 +45,11 @@ export interface ControlActivities {
   findResumePoint: (input: FindResumePointInput) => Promise<FindResumePointResult>;
   promote: (input: PromoteInput) => Promise<PromoteResult>;
   notify: (input: NotifyInput) => Promise<void>;
+}
+
+/** Activities that look at pictures before a pod is taken. */
+export interface PicturesActivities {
+  inspectPictures: (input: InspectPicturesInput) => Promise<InspectPicturesResult>;
 }
 
 /**
@@ -74,4 +82,13 @@ export function createControlActivities(deps: ControlDependencies): ControlActiv
     promote: atTheEdge(beating((input: PromoteInput) => promote(input, deps))),
     notify: atTheEdge((input: NotifyInput) => notify(input, deps)),
   };
+}
+
+/**
+ * The activities of the queue of pictures.
+ *
+ * @param deps - everything that they touch
+ */
+export function createPicturesActivities(deps: PicturesDependencies): PicturesActivities {
+  return { inspectPictures: atTheEdge((input: InspectPicturesInput) => inspectPictures(input, deps)) };
 }

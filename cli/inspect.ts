@@ -1,9 +1,9 @@
 import { loadConfig } from '../common/config.ts';
+import { reportTable } from '../native/trainer/report-table.ts';
 import { parseOptions, requireOption } from './command.ts';
 import type { Command } from './command.ts';
 import { lookAtPictures } from './look-at-pictures.ts';
 import { readRecipeFile } from './recipe-file.ts';
-import { reportTable } from './report-table.ts';
 
 const HELP = `Usage: brushwork inspect --images <dir> [options]
 

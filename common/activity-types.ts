@@ -9,6 +9,23 @@ export interface HoldPodInput {
   taskId: string;
 }
 
+/** Input of `inspectPictures`: the pictures of a job, before any pod is taken. */
+export interface InspectPicturesInput {
+  styleId: number;
+  taskId: string;
+  images: string[];
+  tags: string[];
+  parameters: RequestedParameters;
+}
+
+/** Result of `inspectPictures`. */
+export interface InspectPicturesResult {
+  /** What the data report finds doubtful. */
+  doubts: string[];
+  /** URI of the whole report as JSON; a table for people lies beside it. Null where it could not be written. */
+  reportUri: string | null;
+}
+
 /** Input of `findResumePoint`. */
 export interface FindResumePointInput {
   styleId: number;

@@ -41,6 +41,11 @@ export function checkpointPrefix({ styleId, taskId }: JobKeys): string {
   return `checkpoints/style_${styleId}/${taskId}/`;
 }
 
+/** The report on a job's pictures: lies beside its checkpoints, so that one rule of the store clears both away. */
+export function dataReportKey(job: JobKeys, extension: 'json' | 'txt'): string {
+  return `${checkpointPrefix(job)}data-report.${extension}`;
+}
+
 /** Below this lie the manifests of a job. */
 export function manifestPrefix(job: JobKeys): string {
   return `${checkpointPrefix(job)}manifests/`;

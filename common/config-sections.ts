@@ -87,6 +87,7 @@ export function readActivities({ root }: Sources): Record<LimitName, ActivityLim
     return limits;
   };
   const limits = {
+    inspectPictures: read('inspectPictures'),
     holdPod: read('holdPod'),
     findResumePoint: read('findResumePoint'),
     download: read('download'),
@@ -243,7 +244,12 @@ export function readTrainer({ root, env, faults }: Sources): TrainerConfig {
   };
 }
 
-/** `BASE_MODEL`, `BRUSHWORK_WORK_DIRECTORY` and section `pod`; null without the role `pod`. */
+/** `BRUSHWORK_WORK_DIRECTORY`. */
+export function readWorkDirectory({ env }: Sources): string {
+  return path.resolve(env.text('BRUSHWORK_WORK_DIRECTORY') ?? path.join(os.tmpdir(), 'brushwork'));
+}
+
+/** `BASE_MODEL` and section `pod`; null without the role `pod`. */
 export function readPod({ root, env, roles }: Sources): PodConfig | null {
   const section = root.section('pod');
   const times = {
@@ -260,11 +266,7 @@ export function readPod({ root, env, roles }: Sources): PodConfig | null {
     ['BASE_MODEL'],
     'set it to Stable Diffusion 1.5: a directory in diffusers layout, a .safetensors file, a hub id, or s3://bucket/prefix',
   );
-  return {
-    baseModel,
-    workDirectory: path.resolve(env.text('BRUSHWORK_WORK_DIRECTORY') ?? path.join(os.tmpdir(), 'brushwork')),
-    ...times,
-  };
+  return { baseModel, ...times };
 }
 
 /** Checks that need more than one section. */

@@ -89,8 +89,6 @@ export interface TrainerConfig {
 export interface PodConfig {
   /** See `resolveBaseModel`. */
   baseModel: string;
-  /** Scratch space for pictures and checkpoints. */
-  workDirectory: string;
   beatMs: number;
   heartbeatThrottleMs: number;
   fenceMs: number;
@@ -120,6 +118,8 @@ export interface Config {
   backend: BackendConfig;
   training: TrainingDefaults;
   trainer: TrainerConfig;
+  /** Scratch space for pictures and checkpoints, shared by all workers of this machine. */
+  workDirectory: string;
   /** Role pod. */
   pod: PodConfig | null;
   /** Directory by which tests hold this process at named moments, see `common/fault-point.ts`; null: they can't. */

@@ -13,6 +13,7 @@ import {
   readTemporal,
   readTrainer,
   readTraining,
+  readWorkDirectory,
 } from './config-sections.ts';
 import type { Sources } from './config-sections.ts';
 import { ConfigError, Environment, Section, overlay } from './config-source.ts';
@@ -98,6 +99,7 @@ export function loadConfig(options: LoadConfigOptions = {}): Config {
     backend: readBackend(sources),
     training: readTraining(sources),
     trainer: readTrainer(sources),
+    workDirectory: readWorkDirectory(sources),
     pod: readPod(sources),
     faultPoints: env.text('BRUSHWORK_FAULT_POINTS'),
     logLevel: logLevel ?? 'info',

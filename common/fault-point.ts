@@ -32,6 +32,8 @@ export const FAULT_POINTS = [
   'trainer:save',
   'trainer:export',
   // control worker
+  'inspect:begin',
+  'inspect:end',
   'resume:begin',
   'resume:end',
   'promote:begin',

@@ -49,6 +49,7 @@ export interface ActivityLimits {
 
 /** The activities by the name of their limits; `notifyProgress` is `notify` with a progress notice. */
 export type LimitName =
+  | 'inspectPictures'
   | 'holdPod'
   | 'findResumePoint'
   | 'download'
@@ -71,7 +72,9 @@ export interface WorkflowSettings {
   applicationAttempts: number;
   /** False where the namespace does not know our search attributes: then the workflow must not set any. */
   searchAttributes: boolean;
-  limits: Record<LimitName, ActivityLimits>;
+  /** Jobs accepted by a version without `inspectPictures` have no limits for it. */
+  limits: Record<Exclude<LimitName, 'inspectPictures'>, ActivityLimits> &
+    Partial<Record<'inspectPictures', ActivityLimits>>;
 }
 
 /** Details of the failures that activities report. */
@@ -212,4 +215,6 @@ export interface TrainStatus {
   lastError: { code: string; message: string } | null;
   /** What the data report finds doubtful, a line each. */
   dataDoubts: string[];
+  /** URI of the whole data report, or null while there is none. */
+  dataReport: string | null;
 }

@@ -46,7 +46,7 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
   const pod = requireSection(config, 'pod');
   const host = hostname();
   const queue = `brushwork-pod-${host}-${randomUUID()}`;
-  const scratch = await openScratch(pod.workDirectory);
+  const scratch = await openScratch(config.workDirectory, 'pod');
   const store = createObjectStore(storage);
   const backend = createBackendClient(config.backend);
   const runtime = once(() => trainer.runtime());

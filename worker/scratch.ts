@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 
-const NAME = /^pod-(\d+)-[0-9a-f]+$/;
+const NAME = /^(pod|control)-(\d+)-[0-9a-f]+$/;
 
 function isAlive(pid: number): boolean {
   try {
@@ -17,17 +17,18 @@ function isAlive(pid: number): boolean {
  * Makes this process's own directory for the files of jobs, and removes those of processes that are gone: a pod that was
  * killed cleans up when it comes back.
  *
- * @param workDirectory - shared by all pods of this machine
+ * @param workDirectory - shared by all workers of this machine
+ * @param role - of this process, each of which has a directory
  */
-export async function openScratch(workDirectory: string): Promise<string> {
+export async function openScratch(workDirectory: string, role: 'pod' | 'control'): Promise<string> {
   await mkdir(workDirectory, { recursive: true, mode: 0o700 });
   for (const name of await readdir(workDirectory)) {
-    const pid = NAME.exec(name)?.[1];
+    const [, owner, pid] = NAME.exec(name) ?? [];
     // A container gives each of its lives the same process id.
-    if (pid === undefined || (Number(pid) !== process.pid && isAlive(Number(pid)))) continue;
+    if (owner !== role || (Number(pid) !== process.pid && isAlive(Number(pid)))) continue;
     await rm(path.join(workDirectory, name), { recursive: true, force: true });
   }
-  const directory = path.join(workDirectory, `pod-${process.pid}-${randomUUID().replaceAll('-', '')}`);
+  const directory = path.join(workDirectory, `${role}-${process.pid}-${randomUUID().replaceAll('-', '')}`);
   await mkdir(directory, { mode: 0o700 });
   return directory;
 }

@@ -1,6 +1,7 @@
-import { ActivityCancellationType, proxyActivities } from '@temporalio/workflow';
+import { ActivityCancellationType, proxyActivities, workflowInfo } from '@temporalio/workflow';
 import type { ActivityOptions } from '@temporalio/workflow';
-import type { ControlActivities, PodActivities } from '../activities/index.ts';
+import type { ControlActivities, PicturesActivities, PodActivities } from '../activities/index.ts';
+import { picturesQueue } from '../common/pictures-queue.ts';
 import type { ActivityLimits, WorkflowSettings } from '../common/types.ts';
 
 function optionsOf(limits: ActivityLimits): ActivityOptions {
@@ -27,6 +28,13 @@ export interface CallExtras {
 
 /** The activities, bound to their option groups. Each call has a summary for the Web UI. */
 export interface Calls {
+  /** Null in a job that was accepted by a version without it. */
+  inspectPictures:
+    | ((
+        extras: CallExtras,
+        ...args: Parameters<PicturesActivities['inspectPictures']>
+      ) => ReturnType<PicturesActivities['inspectPictures']>)
+    | null;
   holdPod: (extras: CallExtras, ...args: Parameters<PodActivities['holdPod']>) => Promise<void>;
   /** The activities that need the disk and the GPU of the pod behind `queue`. */
   onPod: (queue: string) => OnPod;
@@ -44,6 +52,17 @@ export type OnPod = {
     ...args: Parameters<PodActivities[Name]>
   ) => ReturnType<PodActivities[Name]>;
 };
+
+function boundInspection(limits: ActivityLimits): NonNullable<Calls['inspectPictures']> {
+  const options: ActivityOptions = {
+    ...optionsOf(limits),
+    taskQueue: picturesQueue(workflowInfo().taskQueue),
+    // What it writes must not come after the end of the job.
+    cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+  };
+  const { inspectPictures } = proxyActivities<PicturesActivities>(options);
+  return (extras, ...args) => inspectPictures.executeWithOptions({ ...options, ...extras }, args);
+}
 
 /**
  * Binds the activities to their time limits, which come with the job.
@@ -73,6 +92,7 @@ export function bindActivities(settings: WorkflowSettings): Calls {
   };
   const pods = proxyActivities<PodActivities>(holdOptions);
   return {
+    inspectPictures: limits.inspectPictures === undefined ? null : boundInspection(limits.inspectPictures),
     holdPod: (extras, ...args) => pods.holdPod.executeWithOptions({ ...holdOptions, ...extras }, args),
     onPod: (queue) => {
       // A cancelled job ends only after the pod has confirmed that the GPU is idle; a dead pod is never waited for,

@@ -29,8 +29,8 @@ function item(text: string): string {
  * @param status - where the job stands
  */
 export function currentDetails(status: TrainStatus): string {
-  const { phase, reason, epoch, totalEpochs, loss, host, gpu, lastCheckpoint, podLosses, lastError, dataDoubts } =
-    status;
+  const { phase, reason, epoch, totalEpochs, loss, host, gpu, lastCheckpoint, podLosses, lastError } = status;
+  const { dataDoubts, dataReport } = status;
   const lines = [
     `### Style ${status.styleId}: ${DOING[phase]}`,
     ...(reason === null ? [] : ['', reason]),
@@ -46,6 +46,7 @@ export function currentDetails(status: TrainStatus): string {
     ...(lastError === null ? [] : [row('Last error', `${lastError.code}: ${lastError.message}`)]),
     row('Pods lost', String(podLosses)),
     row('Task', status.taskId),
+    ...(dataReport === null ? [] : [row('Data report', dataReport)]),
     ...(dataDoubts.length === 0 ? [] : ['', 'Doubtful about the pictures:', '', ...dataDoubts.map(item)]),
   ];
   return lines.join('\n');

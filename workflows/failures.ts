@@ -27,7 +27,7 @@ export interface JobFailure {
 }
 
 const POD_FAILURE_TYPES = ['POD_LOST', 'ResetWorkflow'];
-const CONTROL_ACTIVITIES = ['findResumePoint', 'promote', 'notify'];
+const CONTROL_ACTIVITIES = ['inspectPictures', 'findResumePoint', 'promote', 'notify'];
 const SHUTDOWN_FAILURE_TYPES = ['WORKER_SHUTDOWN', 'WorkerShutdown'];
 
 /** Thrown inside the workflow when the hold on a pod ended although the job still needs it. */

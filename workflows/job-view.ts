@@ -1,6 +1,6 @@
 import { setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
 import type { SearchAttributeUpdatePair } from '@temporalio/common';
-import type { FindResumePointResult } from '../common/activity-types.ts';
+import type { FindResumePointResult, InspectPicturesResult } from '../common/activity-types.ts';
 import { NO_VALUE, gpuHostKey, trainEpochKey, trainErrorCodeKey, trainPhaseKey } from '../common/search-attributes.ts';
 import type { CheckpointRef, PodHeld, TrainPhase, TrainStatus } from '../common/types.ts';
 import { currentDetails } from './current-details.ts';
@@ -50,6 +50,7 @@ export class JobView {
       podLosses: 0,
       lastError: null,
       dataDoubts: [],
+      dataReport: null,
     };
     setHandler(statusQuery, () => this.#status);
     setHandler(checkpointsQuery, () => this.#checkpoints);
@@ -96,6 +97,13 @@ export class JobView {
     this.#status.epoch = found.checkpoint?.epoch ?? 0;
     this.#status.loss = found.epochLosses.at(-1) ?? null;
     this.#show();
+  }
+
+  /** Shows what was found out about the pictures; errors on the way to it are overcome. */
+  looked({ doubts, reportUri }: InspectPicturesResult): void {
+    this.#status.dataDoubts = [...doubts];
+    this.#status.dataReport = reportUri;
+    this.failedWith(null);
   }
 
   /** Shows how many epochs the job will have, and what is doubtful about its data. */

@@ -15,6 +15,7 @@ import {
   podLost,
 } from './failures.ts';
 import type { JobFailure } from './failures.ts';
+import { inspectPictures } from './inspect-pictures.ts';
 import { JobView } from './job-view.ts';
 import { Operator } from './operator.ts';
 import { PodHolder } from './pod-holder.ts';
@@ -77,8 +78,16 @@ class Job {
   /** Trains to the end, over as many pods as it takes. */
   async train(): Promise<StagedWeights> {
     checkJobRequest(this.#input);
+    await inspectPictures({
+      input: this.#input,
+      calls: this.#calls,
+      view: this.#view,
+      budgets: this.#budgets,
+      meaningOf: (error) => this.#meaningOf(error),
+      whilePaused: () => this.#whilePaused(),
+    });
     for (;;) {
-      if (this.#operator.paused) await this.#pause();
+      await this.#whilePaused();
       try {
         return await this.#trainOnOnePod();
       } catch (error) {
@@ -183,7 +192,8 @@ class Job {
     });
   }
 
-  async #pause(): Promise<void> {
+  async #whilePaused(): Promise<void> {
+    if (!this.#operator.paused) return;
     this.#view.enter('paused', 'An operator paused the job. The signal `resumeTraining` continues it.');
     await condition(() => !this.#operator.paused);
   }

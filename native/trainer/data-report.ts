@@ -61,7 +61,7 @@ export async function inspectDirectory(directory: string, options: InspectOption
   for (const name of names) {
     const report = await inspectFile(directory, name, options).catch((error: unknown) => {
       const reason = error instanceof Error ? error.message : String(error);
-      return { ...emptyReport(name), faults: [`can't be read (${reason})`] };
+      return faultyReport(name, `can't be read (${reason})`);
     });
     pictures.push(report);
   }
@@ -92,6 +92,16 @@ export async function inspectFile(directory: string, name: string, options: Insp
     report.faults.push(error.message);
   }
   return report;
+}
+
+/**
+ * On a picture of which nothing is known but that it can't be used.
+ *
+ * @param name - of the picture
+ * @param fault - in words that follow its name
+ */
+export function faultyReport(name: string, fault: string): PictureReport {
+  return { ...emptyReport(name), faults: [fault] };
 }
 
 function emptyReport(name: string): PictureReport {
@@ -156,9 +166,10 @@ function captionDoubts(caption: string): string[] {
 }
 
 function missingCaptions(pictures: readonly PictureReport[]): string[] {
-  const without = pictures.filter(({ captionFrom }) => captionFrom === 'fallback');
-  if (without.length === 0 || without.length === pictures.length) return [];
-  return [`${without.length} of ${pictures.length} pictures have no caption of their own, unlike the others`];
+  const readable = pictures.filter(({ caption }) => caption !== null);
+  const without = readable.filter(({ captionFrom }) => captionFrom === 'fallback');
+  if (without.length === 0 || without.length === readable.length) return [];
+  return [`${without.length} of ${readable.length} pictures have no caption of their own, unlike the others`];
 }
 
 function ignoredFiles(files: readonly string[], names: readonly string[]): string[] {

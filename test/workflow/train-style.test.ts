@@ -113,7 +113,10 @@ describe('trainStyle', function () {
     const handle = await scene.start({ ...input, settings: { ...input.settings, searchAttributes: false } });
     await resultOf(handle);
     const { events } = await handle.fetchHistory();
-    assert.ok((events ?? []).every((event) => !event.upsertWorkflowSearchAttributesEventAttributes));
+    const fields = (events ?? []).map((event) => event.upsertWorkflowSearchAttributesEventAttributes?.searchAttributes);
+    const names = fields.flatMap((upsert) => Object.keys(upsert?.indexedFields ?? {}));
+    // Every namespace knows what the SDK itself sets for `patched`.
+    assert.deepEqual([...new Set(names)], ['TemporalChangeVersion']);
   });
 
   it('repeats a passing error on the same pod, and says what it waits for', async () => {

@@ -65,12 +65,12 @@ describe('environment of a configuration', () => {
       XDG_CACHE_HOME: '/cache',
       LOG_LEVEL: 'DEBUG',
     };
-    const { rabbitmq, storage, pod, trainer, logLevel } = loadConfig({ env });
+    const { rabbitmq, storage, workDirectory, trainer, logLevel } = loadConfig({ env });
     assert.deepEqual(
       [rabbitmq?.queue, rabbitmq?.deadQueue, storage?.fileUriRoot, trainer.device, trainer.cpuThreads, logLevel],
       ['other', 'other.dead', '/srv', 'cuda', 3, 'debug'],
     );
-    assert.deepEqual([pod?.workDirectory, trainer.cudaVisibleDevices], ['/scratch', '1']);
+    assert.deepEqual([workDirectory, trainer.cudaVisibleDevices], ['/scratch', '1']);
     assert.deepEqual(trainer.hub, { endpoint: 'https://hub.example.com/mirror', token: 'hub-token' });
     assert.equal(trainer.cacheDirectory, '/cache/brushwork');
   });

@@ -15,20 +15,29 @@ describe('openScratch', () => {
   afterEach(() => rmSync(root, { recursive: true, force: true }));
 
   it('makes a directory of its own', async () => {
-    const directory = await openScratch(path.join(root, 'work'));
+    const directory = await openScratch(path.join(root, 'work'), 'pod');
     assert.ok(existsSync(directory));
   });
 
   it('removes what a killed pod left behind', async () => {
     mkdirSync(path.join(root, `pod-${DEAD_PID}-abc`, 'job'), { recursive: true });
-    await openScratch(root);
+    await openScratch(root, 'pod');
     assert.ok(!existsSync(path.join(root, `pod-${DEAD_PID}-abc`)));
+  });
+
+  it('leaves the directory of another role of the same process alone', async () => {
+    const pod = await openScratch(root, 'pod');
+    const control = await openScratch(root, 'control');
+    assert.ok(existsSync(pod));
+    assert.ok(existsSync(control));
+    await openScratch(root, 'control');
+    assert.ok(!existsSync(control));
   });
 
   it('leaves living pods and foreign files alone', async () => {
     mkdirSync(path.join(root, `pod-${process.ppid}-abc`));
     mkdirSync(path.join(root, 'precious'));
-    await openScratch(root);
+    await openScratch(root, 'pod');
     assert.ok(existsSync(path.join(root, `pod-${process.ppid}-abc`)));
     assert.ok(existsSync(path.join(root, 'precious')));
   });

@@ -16,6 +16,7 @@ const status: TrainStatus = {
   podLosses: 1,
   lastError: null,
   dataDoubts: [],
+  dataReport: null,
 };
 
 describe('currentDetails', () => {
@@ -40,6 +41,12 @@ describe('currentDetails', () => {
     assert.ok(text.includes('Because.'));
     assert.ok(text.includes('| Pod | none |'));
     assert.ok(text.includes('| Last error | STORAGE_UNAVAILABLE: down \\| out |'));
+  });
+
+  it('says where the data report lies', () => {
+    assert.ok(!currentDetails(status).includes('Data report'));
+    const dataReport = 's3://bucket/checkpoints/style_42/task/data-report.json';
+    assert.ok(currentDetails({ ...status, dataReport }).includes(`| Data report | ${dataReport} |`));
   });
 
   it('says what is doubtful about the pictures, whatever they are called', () => {

@@ -6,6 +6,7 @@ import { Client, Connection, type WorkflowHandle } from '@temporalio/client';
 import { IllegalStateError } from '@temporalio/common';
 import { DefaultLogger, NativeConnection, Runtime, Worker, bundleWorkflowCode } from '@temporalio/worker';
 import type { WorkflowBundle } from '@temporalio/worker';
+import { picturesQueue } from '../../../common/pictures-queue.ts';
 import type {
   ActivityLimits,
   RefusalInput,
@@ -84,7 +85,7 @@ export class Scene {
   readonly podsQueue = `pods-${randomUUID()}`;
   readonly #harness: Harness;
   readonly #pods: FakePod[] = [];
-  #control: { worker: Worker; run: Promise<void> } | null = null;
+  readonly #control: { worker: Worker; run: Promise<void> }[] = [];
 
   constructor(harness: Harness) {
     this.#harness = harness;
@@ -107,6 +108,7 @@ export class Scene {
         applicationAttempts: 3,
         searchAttributes: true,
         limits: {
+          inspectPictures: limits({ scheduleToStartMs: null }),
           holdPod: limits({ scheduleToStartMs: null }),
           findResumePoint: control,
           download: limits(),
@@ -131,16 +133,24 @@ export class Scene {
   }
 
   async #start(workflowType: string, input: object): Promise<WorkflowHandle> {
-    if (this.#control === null) {
+    if (this.#control.length === 0) {
       const { connection, bundle } = this.#harness;
-      const worker = await Worker.create({
-        connection,
-        taskQueue: this.controlQueue,
-        workflowBundle: bundle,
-        activities: this.world.control(),
-        shutdownForceTime: 2000,
-      });
-      this.#control = { worker, run: worker.run() };
+      const common = { connection, shutdownForceTime: 2000 };
+      const workers = await Promise.all([
+        Worker.create({
+          ...common,
+          taskQueue: this.controlQueue,
+          workflowBundle: bundle,
+          activities: this.world.control(),
+        }),
+        Worker.create({
+          ...common,
+          taskQueue: picturesQueue(this.controlQueue),
+          activities: this.world.pictures(),
+          maxHeartbeatThrottleInterval: 100,
+        }),
+      ]);
+      this.#control.push(...workers.map((worker) => ({ worker, run: worker.run() })));
     }
     return this.#harness.client.workflow.start(workflowType, {
       taskQueue: this.controlQueue,
@@ -161,10 +171,8 @@ export class Scene {
 
   async close(): Promise<void> {
     this.world.end();
-    if (this.#control !== null) {
-      this.#control.worker.shutdown();
-      await this.#control.run;
-    }
+    for (const { worker } of this.#control) worker.shutdown();
+    await Promise.all(this.#control.map(({ run }) => run));
     await Promise.all(this.#pods.map((pod) => pod.close()));
   }
 }

@@ -1,10 +1,10 @@
 import { ApplicationFailure } from '@temporalio/activity';
-import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
+import type { ControlActivities, PicturesActivities, PodActivities } from '../../../activities/index.ts';
 import type { NotifyInput, TrainEpochChunkInput } from '../../../common/activity-types.ts';
 import type { CheckpointRef } from '../../../common/types.ts';
 import { trainingConfig } from '../../support/training-config.ts';
 
-type ActivityName = keyof PodActivities | keyof ControlActivities;
+type ActivityName = keyof PodActivities | keyof ControlActivities | keyof PicturesActivities;
 type Hook = (pod: string, input: unknown) => Promise<void> | void;
 
 /** Everything outside the workflow, as a test wants it: what happened, what the bucket holds, what goes wrong. */
@@ -40,6 +40,16 @@ export class World {
   async enter(name: ActivityName, pod: string, input: unknown, what: string): Promise<void> {
     this.log.push(pod === '' ? `${name} ${what}` : `${name}@${pod} ${what}`);
     await this.#hooks.get(name)?.(pod, input);
+  }
+
+  pictures(): PicturesActivities {
+    return {
+      inspectPictures: async (input) => {
+        await this.enter('inspectPictures', '', input, `${input.images.length}`);
+        const reportUri = `s3://models/checkpoints/style_${input.styleId}/${input.taskId}/data-report.json`;
+        return { doubts: ['3.png is of nearly one colour'], reportUri };
+      },
+    };
   }
 
   control(): ControlActivities {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
-import { AccessDeniedError, InvalidRequestError } from '../../../../common/errors.ts';
+import { AccessDeniedError, InvalidRequestError, StorageUnavailableError } from '../../../../common/errors.ts';
 import type {
   ByteRange,
   ImageLocation,
@@ -18,6 +18,10 @@ export class MemoryStore implements ObjectStore {
   readonly objects = new Map<string, Buffer>();
   /** Keys that answer "access denied". */
   readonly denied = new Set<string>();
+  /** Keys that can't be read just now. */
+  readonly unavailable = new Set<string>();
+  /** Reads of each key so far. */
+  readonly reads: string[] = [];
   /** Called before each write and delete, with the verb and the key. */
   onWrite: (verb: string, key: string) => Promise<void> | void = () => undefined;
 
@@ -43,6 +47,8 @@ export class MemoryStore implements ObjectStore {
 
   getBytes({ key }: ObjectLocation, { maxBytes, signal }: StoreReadOptions): Promise<Buffer | null> {
     signal?.throwIfAborted();
+    this.reads.push(key);
+    if (this.unavailable.has(key)) return Promise.reject(new StorageUnavailableError(`${key} is unavailable.`));
     if (this.denied.has(key)) return Promise.reject(new AccessDeniedError(`${key} is denied.`));
     const bytes = this.objects.get(key) ?? null;
     if (bytes !== null && bytes.length > maxBytes)

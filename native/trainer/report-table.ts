@@ -1,5 +1,5 @@
-import type { TrainingConfig } from '../common/types.ts';
-import type { DataReport, PictureReport } from '../native/trainer/data-report.ts';
+import type { TrainingConfig } from '../../common/types.ts';
+import type { DataReport, PictureReport } from './data-report.ts';
 
 const MAX_CAPTION_LENGTH = 40;
 

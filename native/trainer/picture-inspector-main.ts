@@ -1,0 +1,31 @@
+// Entry of the process that looks at strangers' pictures: forked by PictureInspector, never run by hand.
+import { writeFileSync } from 'node:fs';
+import sharp from 'sharp';
+import { inspectFile } from './data-report.ts';
+import { JOB_PICTURE_LIMITS } from './picture.ts';
+import type { InspectAnswer, InspectRequest } from './picture-inspector.ts';
+
+const end = (): void => void process.kill(process.pid, 'SIGKILL');
+process.on('disconnect', end);
+if (!process.connected) end();
+// Ctrl-C and service managers signal the whole process group; only the parent decides when this ends.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
+try {
+  // Where memory runs out, this process goes, not the worker that has others' work in hand.
+  writeFileSync('/proc/self/oom_score_adj', '1000');
+} catch {
+  // Only Linux knows it.
+}
+sharp.cache(false);
+
+async function answer({ directory, name, options }: InspectRequest): Promise<InspectAnswer> {
+  try {
+    return { report: await inspectFile(directory, name, { ...options, limits: JOB_PICTURE_LIMITS }) };
+  } catch (error) {
+    return { failure: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+process.on('message', (request: InspectRequest) => {
+  void answer(request).then((message) => process.send?.(message));
+});

@@ -90,5 +90,5 @@ export function createControlActivities(deps: ControlDependencies): ControlActiv
  * @param deps - everything that they touch
  */
 export function createPicturesActivities(deps: PicturesDependencies): PicturesActivities {
-  return { inspectPictures: atTheEdge((input: InspectPicturesInput) => inspectPictures(input, deps)) };
+  return { inspectPictures: atTheEdge(beating((input: InspectPicturesInput) => inspectPictures(input, deps))) };
 }

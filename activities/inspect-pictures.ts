@@ -13,11 +13,8 @@ import { doubtsForHistory, logReport } from './data-report-lines.ts';
 import type { PicturesDependencies } from './dependencies.ts';
 import { heartbeatDirectly } from './direct-heartbeat.ts';
 import { fetchPictures } from './fetch-pictures.ts';
-import { withHeartbeats } from './on-held-pod.ts';
 
 const ASK_LIMIT_MS = 2_000;
-const BEATS_PER_LIMIT = 4;
-const DEFAULT_BEAT_MS = 5_000;
 
 /**
  * Looks at a job's pictures and captions before any pod is taken, by the same code and the same rules as `download`, and
@@ -29,20 +26,17 @@ export async function inspectPictures(
   input: InspectPicturesInput,
   deps: PicturesDependencies,
 ): Promise<InspectPicturesResult> {
-  const { info, cancellationSignal: signal } = Context.current();
-  const beatMs = info.heartbeatTimeoutMs === undefined ? DEFAULT_BEAT_MS : info.heartbeatTimeoutMs / BEATS_PER_LIMIT;
-  return withHeartbeats(beatMs, async () => {
-    await faultPoint('inspect:begin', input.taskId);
-    const directory = await mkdtemp(path.join(deps.scratch, 'pictures-'));
-    try {
-      return await look(input, directory, signal, deps);
-    } catch (error) {
-      // What an aborted call fails with says nothing: the reason of the abort does.
-      throw signal.aborted ? signal.reason : error;
-    } finally {
-      await rm(directory, { recursive: true, force: true });
-    }
-  });
+  const { cancellationSignal: signal } = Context.current();
+  await faultPoint('inspect:begin', input.taskId);
+  const directory = await mkdtemp(path.join(deps.scratch, 'pictures-'));
+  try {
+    return await look(input, directory, signal, deps);
+  } catch (error) {
+    // What an aborted call fails with says nothing: the reason of the abort does.
+    throw signal.aborted ? signal.reason : error;
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
 }
 
 async function look(

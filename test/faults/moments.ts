@@ -38,6 +38,8 @@ const resumed = (point: FaultPoint, place: Place, more: Partial<Moment> = {}): M
 export const MOMENTS: readonly Moment[] = [
   at('bridge:received', 'bridge'),
   at('bridge:started', 'bridge'),
+  at('inspect:begin', 'control'),
+  at('inspect:end', 'control'),
   at('hold:taken', 'pod'),
   at('hold:announced', 'pod'),
   at('resume:begin', 'control'),

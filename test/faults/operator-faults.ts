@@ -1,5 +1,6 @@
 import { until } from '../integration/support/until.ts';
 import type { Fault } from './fault-case.ts';
+import type { Moment } from './moments.ts';
 import {
   ON_POD,
   EVERYWHERE,
@@ -11,6 +12,9 @@ import {
   isHold,
   isWork,
 } from './strikes.ts';
+
+/** Moments of work that takes long enough to be told something meanwhile. */
+const atWork = ({ place, name }: Moment) => place !== 'control' || name.startsWith('inspect:');
 
 /** What operators do, at any moment. */
 export const OPERATORS: readonly Fault[] = [
@@ -89,14 +93,16 @@ export const OPERATORS: readonly Fault[] = [
   },
   {
     name: 'work-paused',
-    about: '`temporal activity pause` of what runs on the pod, `unpause` 3 s later',
-    places: ON_POD,
+    about: '`temporal activity pause` of what is at work, `unpause` 3 s later',
+    places: [...ON_POD, 'control'],
+    suits: atWork,
     strike: activitiesTold(isWork, ['pause', 'unpause'], 3_000),
   },
   {
     name: 'work-reset',
-    about: '`temporal activity reset` of what runs on the pod',
-    places: ON_POD,
+    about: '`temporal activity reset` of what is at work',
+    places: [...ON_POD, 'control'],
+    suits: atWork,
     strike: activitiesTold(isWork, ['reset'], 0),
   },
   {
@@ -114,7 +120,8 @@ export const OPERATORS: readonly Fault[] = [
   {
     name: 'terminate',
     about: '`tctl workflow terminate`',
-    places: ON_POD,
+    places: [...ON_POD, 'control'],
+    suits: atWork,
     outcome: () => 'terminated',
     strike: async (scene, reached) => {
       await scene.world.tctl('workflow', 'terminate', '--workflow_id', workflowId(scene), '--reason', 'a fault test');

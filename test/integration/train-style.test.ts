@@ -58,10 +58,13 @@ describe('a job from the message to the weights', function () {
     for (const [name, bytes] of Object.entries(second)) assert.ok(first[name]?.equals(bytes), `${name} differs`);
   });
 
-  it('leaves the final checkpoint and nothing else behind', async () => {
+  it('leaves the final checkpoint, the data report and nothing else behind', async () => {
     const keys = [...(await service.keys('checkpoints/style_1/')), ...(await service.keys('staging/'))];
-    assert.equal(keys.length, 2, keys.join());
-    assert.ok(keys.every((key) => key.includes(`epoch-0000${EPOCHS}`)));
+    const [reports, checkpoints] = [true, false].map((wanted) =>
+      keys.filter((key) => /\/data-report\.(json|txt)$/.test(key) === wanted),
+    );
+    assert.deepEqual([reports?.length, checkpoints?.length], [2, 2], keys.join());
+    assert.ok(checkpoints?.every((key) => key.includes(`epoch-0000${EPOCHS}`)));
   });
 
   it('told the backend of its progress', () => {

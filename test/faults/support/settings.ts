@@ -17,6 +17,7 @@ export const OVERRIDES = {
   pod: { beat: '1500ms', heartbeatThrottle: '500ms', fence: `${FENCE_MS}ms`, stall: `${STALL_MS}ms`, loadStall: '20s' },
   backend: { timeout: '2s', progressInterval: '500ms' },
   activities: {
+    inspectPictures: { heartbeat: `${HOLD_MS}ms` },
     holdPod: { heartbeat: `${HOLD_MS}ms` },
     findResumePoint: { heartbeat: '5s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },
     promote: { heartbeat: '5s', retry: { initialInterval: '200ms', maximumInterval: '1s' } },

@@ -41,9 +41,21 @@ const struckAtMoments = FAULTS.flatMap((fault) =>
   ),
 );
 
-/** Requests to the store that can be spoilt; those with `again` happen only after a pod was lost. */
-const REQUESTS: { name: string; method: string; path: (styleId: number) => RegExp; again?: boolean }[] = [
+/** A kind of request to the store that can be spoilt. */
+interface SpoiltRequest {
+  name: string;
+  method: string;
+  path: (styleId: number) => RegExp;
+  /** It happens only after a pod was lost. */
+  again?: boolean;
+  /** Others like it come before a pod is held. */
+  onPod?: boolean;
+}
+
+const REQUESTS: SpoiltRequest[] = [
   { name: 'picture', method: 'GET', path: () => /\/pictures\// },
+  { name: 'picture, on the pod', method: 'GET', path: () => /\/pictures\//, onPod: true },
+  { name: 'data report', method: 'PUT', path: (id) => new RegExp(`checkpoints/style_${id}/.*/data-report`) },
   { name: 'manifests, list', method: 'GET', path: (id) => new RegExp(`prefix=checkpoints.*style_${id}%2F`) },
   { name: 'data, upload', method: 'PUT', path: (id) => new RegExp(`checkpoints/style_${id}/.*/data/`) },
   { name: 'manifest, upload', method: 'PUT', path: (id) => new RegExp(`checkpoints/style_${id}/.*/manifests/`) },
@@ -67,23 +79,26 @@ const FLAW_TIMES = 4;
 
 const hasBody = (method: string, name: string) => method === 'GET' || name.includes('upload');
 
-const storeSpoilt = REQUESTS.flatMap(({ name, method, path, again }) =>
+const storeSpoilt = REQUESTS.flatMap(({ name, method, path, again, onPod }) =>
   (Object.keys(FLAWS) as (keyof typeof FLAWS)[])
     .filter((flaw) => hasBody(method, name) || !['cut-body', 'flipped-bit'].includes(flaw))
+    .filter((flaw) => onPod !== true || flaw !== 'flipped-bit')
     // Pictures are not the service's to verify: nothing says what their bytes should be.
     .map((flaw): FaultCase => {
       const times = flaw === 'lost-answer' || flaw === 'flipped-bit' ? 1 : FLAW_TIMES;
       const spoil = ({ world, job }: Scene) => void world.s3.spoil({ method, path: path(job.styleId), flaw, times });
-      const base = fromTheStart(`store-${flaw}`, name, FLAWS[flaw], { prepare: again === true ? nothing : spoil });
-      if (again !== true) return { ...base, isDamaged: flaw === 'flipped-bit' };
-      const moment = momentOf('checkpoint:end');
+      const isLater = again === true || onPod === true;
+      const base = fromTheStart(`store-${flaw}`, name, FLAWS[flaw], { prepare: isLater ? nothing : spoil });
+      if (!isLater) return { ...base, isDamaged: flaw === 'flipped-bit' };
+      const moment = momentOf(again === true ? 'checkpoint:end' : 'hold:announced');
       return {
         ...base,
         isDamaged: flaw === 'flipped-bit',
         prepare: (scene) => scene.arm(moment),
         reach: (scene) => scene.reach(moment),
-        strike: async (scene, { pid }) => {
+        strike: async (scene, { pid, release }) => {
           spoil(scene);
+          if (again !== true) return release();
           await (pid === null ? undefined : scene.world.podWithProcess(pid))?.worker.kill();
         },
       };

@@ -39,8 +39,8 @@ export interface NativeImage {
   tokenIds: Int32Array;
 }
 
-/** The recipe's numbers for one job, as in every other place. Pictures come in their final size, as often as they count. */
-export type NativeTrainingConfig = Omit<TrainingConfig, 'resolutionPx' | 'resizeMode' | 'repeats' | 'triggerWord'>;
+/** The recipe's numbers for one job, as in every other place. Pictures come in their final size, each once. */
+export type NativeTrainingConfig = Omit<TrainingConfig, 'resolutionPx' | 'resizeMode' | 'triggerWord'>;
 
 /** One training run: its numbers and its pictures. */
 export interface NativeJob {
@@ -81,6 +81,8 @@ export interface NativeExportOptions {
   directory: string;
   /** Written to `base_model_name_or_path` of the PEFT config. */
   baseModelName: string;
+  /** Side of a square training picture, written to `modelspec.resolution` of the kohya file. */
+  resolutionPx: number;
 }
 
 /** What to draw and how. */

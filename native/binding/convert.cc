@@ -119,6 +119,7 @@ TrainingConfig to_training_config(const Fields& fields) {
           .ema_decay = fields.number_or_null("emaDecay"),
           .flip = fields.boolean("flip"),
           .caption_dropout = fields.number("captionDropout"),
+          .repeats = fields.integer("repeats"),
           .gradient_checkpointing = fields.boolean("gradientCheckpointing")};
 }
 
@@ -172,7 +173,7 @@ Job to_job(const Napi::Value& value) {
 
 ExportOptions to_export_options(const Napi::Value& value) {
   const Fields fields(value, "options");
-  return {fields.string("directory"), fields.string("baseModelName")};
+  return {fields.string("directory"), fields.string("baseModelName"), fields.integer("resolutionPx")};
 }
 
 SampleRequest to_sample_request(const Napi::Value& value) {

@@ -34,6 +34,7 @@ struct Job {
 struct ExportOptions {
   std::string directory;
   std::string base_model_name;
+  int64_t resolution_px;
 };
 
 struct SampleRequest {

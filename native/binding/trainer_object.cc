@@ -38,6 +38,14 @@ struct StepListener {
   }
 };
 
+std::vector<PictureSize> picture_sizes(const Trainer& job) {
+  std::vector<PictureSize> sizes;
+  for (const auto& size : job.data().sizes) {
+    sizes.push_back({size.width_px, size.height_px, size.image_count * job.config().repeats});
+  }
+  return sizes;
+}
+
 Napi::Value to_js_train_result(Napi::Env env, const Position& position, bool stopped) {
   auto object = Napi::Object::New(env);
   object.Set("position", to_js(env, position));
@@ -160,9 +168,9 @@ Napi::Value TrainerObject::export_weights(const Napi::CallbackInfo& info) {
     const auto& job = require_job();
     export_lora(job.result(),
                 {.base_model_name = options.base_model_name,
-                 .width_px = job.data().image_width_px,
-                 .height_px = job.data().image_height_px,
-                 .prediction_type = job.scheduler().prediction_type},
+                 .resolution_px = options.resolution_px,
+                 .prediction_type = job.scheduler().prediction_type,
+                 .sizes = picture_sizes(job)},
                 options.directory);
     return resolve_with_nothing;
   });

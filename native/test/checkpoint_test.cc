@@ -29,9 +29,10 @@ static void check_same_state(const Trainer& actual, const Trainer& expected, con
 
 // N + M steps equal N + M steps in one go, bit for bit, from every place in an epoch, with dropout on.
 static void check_resume(const BaseModel& model, const std::string& name,
-                         const TrainingConfig& config = accumulating_config()) {
+                         const TrainingConfig& config = accumulating_config(),
+                         const std::vector<TrainingImage>& images = tiny_images(5)) {
   constexpr int64_t kTotal = 8;
-  const auto make_trainer = [&] { return Trainer(model, config, tiny_images(5), {}, tiny_images(1)[0].token_ids); };
+  const auto make_trainer = [&] { return Trainer(model, config, images, {}, tiny_images(1)[0].token_ids); };
   auto whole = make_trainer();
   train_steps(whole, kTotal);
   for (int64_t first = 0; first <= 6; ++first) {
@@ -91,6 +92,14 @@ TEST(a_resumed_run_with_prodigy_equals_an_uninterrupted_one) {
 TEST(a_resumed_fp16_run_with_prodigy_equals_an_uninterrupted_one) {
   const auto model = load_tiny_model(torch::kFloat16);
   check_resume(model, "resume-fp16-prodigy", eventful_config(OptimizerKind::kProdigy));
+}
+
+// Epochs of 2 + 3 batches, with windows in which both sizes come.
+TEST(a_resumed_run_over_several_sizes_equals_an_uninterrupted_one) {
+  auto config = eventful_config(OptimizerKind::kAdamW);
+  config.repeats = 2;
+  config.gradient_checkpointing = true;
+  check_resume(tiny_model(), "resume-sizes", config, mixed_images(5));
 }
 
 // Checkpoints of jobs without it are those that they always were.
@@ -218,6 +227,18 @@ TEST(a_job_that_differs_where_it_matters_is_refused) {
   const auto half = load_tiny_model(torch::kBFloat16);
   Trainer other(half, accumulating_config(), tiny_images(5));
   CHECK_ERROR(restore_checkpoint(other, file), ErrorCode::kCheckpointIncompatible, "precision");
+}
+
+TEST(a_job_whose_pictures_have_other_sizes_is_refused) {
+  const auto file = temporary_directory() / "other-sizes";
+  const auto refuse = [&](const std::vector<TrainingImage>& before, const std::vector<TrainingImage>& now,
+                          const char* part) {
+    save_checkpoint(Trainer(tiny_model(), tiny_config(), before), file);
+    Trainer other(tiny_model(), tiny_config(), now);
+    CHECK_ERROR(restore_checkpoint(other, file), ErrorCode::kCheckpointIncompatible, part);
+  };
+  refuse(mixed_images(5), tiny_images(5), "its sizes is 32x64 2, 64x32 3, the job's is one");
+  refuse(tiny_images(5), mixed_images(5), "its sizes is one, the job's is 32x64 2, 64x32 3");
 }
 
 TEST(a_job_may_change_what_does_not_touch_the_state) {

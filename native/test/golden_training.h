@@ -64,9 +64,13 @@ inline std::vector<int32_t> empty_caption() {
 }
 
 inline std::vector<TrainingImage> golden_images(const Json& training) {
-  const auto width_px = training["width_px"].get<int64_t>(), height_px = training["height_px"].get<int64_t>();
+  // Those of make_golden.py, in turn.
+  const auto sizes =
+      training.value("sizes_px", Json::array({Json::array({training["width_px"], training["height_px"]})}));
   std::vector<TrainingImage> images;
   for (int32_t i = 0; i < training["image_count"].get<int32_t>(); ++i) {
+    const auto& size = sizes[static_cast<size_t>(i) % sizes.size()];
+    const auto width_px = size[0].get<int64_t>(), height_px = size[1].get<int64_t>();
     images.push_back({"picture-" + std::to_string(i), width_px, height_px, picture(i, height_px, width_px), tokens(i)});
   }
   return images;

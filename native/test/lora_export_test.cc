@@ -23,9 +23,9 @@ static LoraParameters ramp_lora() {
   return lora;
 }
 
-static std::string export_ramp(const std::string& name) {
+static std::string export_ramp(const std::string& name, const std::vector<PictureSize>& sizes = {{512, 512, 9}}) {
   const auto directory = temporary_directory() / name;
-  export_lora(ramp_lora(), {"stable-diffusion-v1-5/stable-diffusion-v1-5", 512, 384, PredictionType::kEpsilon},
+  export_lora(ramp_lora(), {"stable-diffusion-v1-5/stable-diffusion-v1-5", 512, PredictionType::kEpsilon, sizes},
               directory);
   return directory;
 }
@@ -112,9 +112,18 @@ TEST(the_kohya_header_is_the_minimum_and_nothing_of_the_customers) {
                                                        {"modelspec.architecture", "stable-diffusion-v1/lora"},
                                                        {"modelspec.implementation", "diffusers"},
                                                        {"modelspec.title", "Brushwork style LoRA"},
-                                                       {"modelspec.resolution", "512x384"},
+                                                       {"modelspec.resolution", "512x512"},
                                                        {"modelspec.prediction_type", "epsilon"}};
   CHECK(file.metadata() == expected);
+}
+
+TEST(the_kohya_header_names_sizes_where_there_are_several) {
+  const SafetensorsFile file(export_ramp("sizes", {{448, 576, 3}, {576, 448, 12}}) + "/kohya.safetensors");
+  CHECK(file.metadata().at("ss_enable_bucket") == "True");
+  CHECK(file.metadata().at("modelspec.resolution") == "512x512");
+  const auto buckets = Json::parse(file.metadata().at("ss_bucket_info")).at("buckets");
+  CHECK((buckets ==
+         Json{{"0", {{"resolution", {448, 576}}, {"count", 3}}}, {"1", {{"resolution", {576, 448}}, {"count", 12}}}}));
 }
 
 TEST(the_same_parameters_give_the_same_bytes) {
@@ -128,7 +137,7 @@ TEST(the_same_parameters_give_the_same_bytes) {
 TEST(a_directory_that_cannot_be_made_is_named) {
   const auto blocked = temporary_directory() / "blocked";
   std::ofstream(blocked) << "a file";
-  CHECK_ERROR(export_lora(ramp_lora(), {"model", 512, 512, PredictionType::kEpsilon}, blocked + "/out"),
+  CHECK_ERROR(export_lora(ramp_lora(), {"model", 512, PredictionType::kEpsilon, {}}, blocked + "/out"),
               ErrorCode::kInternal, blocked);
 }
 

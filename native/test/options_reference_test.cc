@@ -22,6 +22,8 @@ TEST(prodigy_equals_prodigyopt) { check_equals_reference("prodigy", kLossToleran
 
 TEST(the_moving_average_equals_diffusers) { check_equals_reference("ema"); }
 
+TEST(pictures_of_several_sizes_equal_the_recipe) { check_equals_reference("sizes"); }
+
 TEST(mirrored_pictures_equal_the_recipe) { check_equals_reference("flip"); }
 
 TEST(dropped_captions_equal_the_recipe) { check_equals_reference("caption_dropout"); }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/train/trainer.h"
@@ -20,6 +21,13 @@ inline std::vector<TrainingImage> tiny_images(int64_t count) {
     image.token_ids[1] = static_cast<int32_t>(i % 2 == 0 ? 5 : 5 + i);
     images.push_back(image);
   }
+  return images;
+}
+
+// The same with every second picture on its side, of 32 x 64 px.
+inline std::vector<TrainingImage> mixed_images(int64_t count) {
+  auto images = tiny_images(count);
+  for (size_t i = 1; i < images.size(); i += 2) std::swap(images[i].width_px, images[i].height_px);
   return images;
 }
 

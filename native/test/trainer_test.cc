@@ -27,8 +27,9 @@ TEST(a_step_equals_the_recipe_written_out) {
   const int64_t image = draw_permutation(3, {42, RandomStream::kEpochOrder, 0})[0].item<int64_t>();
   const auto timestep = draw_integers(1000, 1, {42, RandomStream::kTimestep, 0});
   CHECK(report.timesteps == std::vector<int64_t>{timestep.item<int64_t>()});
-  const auto mean = trainer.data().latent_means[image].unsqueeze(0);
-  const auto std = trainer.data().latent_stds[image].unsqueeze(0);
+  const auto& latents_of_size = trainer.data().sizes.at(0);
+  const auto mean = latents_of_size.latent_means[image].unsqueeze(0);
+  const auto std = latents_of_size.latent_stds[image].unsqueeze(0);
   const auto latents = (mean + std * draw_normal(mean.sizes(), {42, RandomStream::kLatentSample, 0})) *
                        model.vae.config().scaling_factor;
   const auto noise = draw_normal(mean.sizes(), {42, RandomStream::kNoise, 0});
@@ -70,6 +71,48 @@ TEST(the_order_of_the_given_images_does_not_matter) {
   train_steps(sorted, 5);
   train_steps(reversed, 5);
   CHECK(sorted.lora().values().equal(reversed.lora().values()));
+}
+
+TEST(pictures_of_several_sizes_are_trained_size_by_size) {
+  auto config = tiny_config();
+  config.batch_size = 2;
+  Trainer trainer(tiny_model(), config, mixed_images(5));
+  const auto& data = trainer.data();
+  CHECK(data.sizes.size() == 2 && data.image_count() == 5);
+  CHECK(data.sizes[0].width_px == 32 && data.sizes[0].image_count == 2 && data.sizes[1].image_count == 3);
+  CHECK((data.size_of_image == std::vector<int64_t>{1, 0, 1, 0, 1}));
+  CHECK((data.row_of_image == std::vector<int64_t>{0, 0, 1, 1, 2}));
+  CHECK(trainer.micro_steps_per_epoch() == 3);
+  // Each latent is that of its picture.
+  for (size_t i = 0; i < 5; ++i) {
+    const Trainer alone(tiny_model(), config, {mixed_images(5)[i]});
+    const auto& latents = data.sizes[static_cast<size_t>(data.size_of_image[i])].latent_means;
+    CHECK(latents[data.row_of_image[i]].equal(alone.data().sizes[0].latent_means[0]));
+  }
+  const auto reports = train_steps(trainer, 6);
+  for (const auto& report : reports) CHECK(std::isfinite(report.loss) && report.epoch == report.step / 3);
+  int64_t pictures = 0;
+  for (size_t i = 0; i < 3; ++i) pictures += static_cast<int64_t>(reports[i].timesteps.size());
+  CHECK(pictures == 5);
+}
+
+TEST(repeats_train_as_copies_would_and_are_encoded_once) {
+  auto config = tiny_config();
+  config.batch_size = 3;
+  config.gradient_accumulation = 2;
+  auto copies = mixed_images(4);
+  for (const auto& image : mixed_images(4)) {
+    copies.push_back(image);
+    copies.back().name += "-again";
+  }
+  Trainer expected(tiny_model(), config, copies);
+  config.repeats = 2;
+  Trainer repeating(tiny_model(), config, mixed_images(4));
+  CHECK(repeating.data().sizes[0].latent_means.size(0) == 2 && expected.data().sizes[0].latent_means.size(0) == 4);
+  CHECK(repeating.batches().image_count() == 8 && repeating.micro_steps_per_epoch() == 4);
+  train_steps(expected, 7);
+  train_steps(repeating, 7);
+  CHECK(repeating.lora().values().equal(expected.lora().values()));
 }
 
 TEST(equal_captions_are_encoded_once) {
@@ -214,9 +257,10 @@ TEST(mirrored_pictures_are_encoded_by_themselves) {
   Trainer plain(tiny_model(), config, tiny_images(3));
   config.flip = true;
   Trainer flipping(tiny_model(), config, tiny_images(3));
-  const auto& means = flipping.data().latent_means;
-  CHECK(plain.data().latent_means.size(0) == 3 && means.size(0) == 6);
-  CHECK(means.narrow(0, 0, 3).equal(plain.data().latent_means));
+  const auto& means = flipping.data().sizes.at(0).latent_means;
+  const auto& plain_means = plain.data().sizes.at(0).latent_means;
+  CHECK(plain_means.size(0) == 3 && means.size(0) == 6);
+  CHECK(means.narrow(0, 0, 3).equal(plain_means));
   CHECK(flipping.data().image_count() == 3 && flipping.micro_steps_per_epoch() == 3);
   auto mirrored = tiny_images(3);
   for (auto& image : mirrored) {
@@ -224,7 +268,7 @@ TEST(mirrored_pictures_are_encoded_by_themselves) {
     pixels.copy_(pixels.flip(1).clone());
   }
   const Trainer mirror(tiny_model(), tiny_config(), mirrored);
-  CHECK(means.narrow(0, 3, 3).equal(mirror.data().latent_means));
+  CHECK(means.narrow(0, 3, 3).equal(mirror.data().sizes.at(0).latent_means));
   CHECK(!means.narrow(0, 3, 3).equal(means.narrow(0, 0, 3).flip(3)));
 }
 
@@ -320,6 +364,7 @@ TEST(numbers_out_of_range_are_refused) {
   refuse("noise_offset", [](auto& config) { config.noise_offset = -0.1; });
   refuse("ema_decay", [](auto& config) { config.ema_decay = 1.0; });
   refuse("caption_dropout", [](auto& config) { config.caption_dropout = 1.1; });
+  refuse("repeats", [](auto& config) { config.repeats = 0; });
   refuse("rank", [](auto& config) { config.rank = 0; });
   refuse("dropout", [](auto& config) { config.dropout = 1.0; });
   Trainer trainer(tiny_model(), tiny_config(), tiny_images(1));
@@ -337,8 +382,6 @@ TEST(unusable_images_are_refused) {
   refuse(ErrorCode::kInvalidRequest, "picture-0.png", [](auto& images) { images[1].name = images[0].name; });
   refuse(ErrorCode::kImageInvalid, "picture-1.png", [](auto& images) { images[1].pixels.pop_back(); });
   refuse(ErrorCode::kImageInvalid, "multiples", [](auto& images) { images[0].width_px = 63; });
-  refuse(ErrorCode::kImageInvalid, "one size",
-         [](auto& images) { std::swap(images[1].width_px, images[1].height_px); });
   refuse(ErrorCode::kInvalidRequest, "exactly 77", [](auto& images) { images[0].token_ids.pop_back(); });
   refuse(ErrorCode::kInvalidRequest, "token id 1024", [](auto& images) { images[0].token_ids[3] = 1024; });
 }

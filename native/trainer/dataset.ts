@@ -34,9 +34,9 @@ export interface TrainingPicture extends DecodedPicture {
 export interface DatasetOptions {
   /** Caption of a picture without a `.txt` file or with an empty one. */
   fallbackCaption: string;
-  /** Side of the square training pictures. */
+  /** Side of a square training picture. */
   resolutionPx: number;
-  /** How pictures become squares; default: 'crop'. */
+  /** How pictures get their size; default: 'crop'. */
   resizeMode?: ResizeMode;
   /** Put in front of captions that lack it; default: none. */
   triggerWord?: string | null;
@@ -97,21 +97,6 @@ export async function readDataset(directory: string, options: DatasetOptions): P
   }
   if (faults.length > 0) throw new ImageInvalidError(invalidMessage(faults, names.length));
   return pictures;
-}
-
-/**
- * The pictures of an epoch: each comes `count` times in a row, and the copies have names that sort so.
- *
- * @param pictures - sorted by name
- * @param count - at least 1
- */
-export function repeated(pictures: readonly TrainingPicture[], count: number): TrainingPicture[] {
-  // No file name has U+0001; it sorts before whatever may follow the same beginning in another name.
-  const copyName = (name: string, copy: number) =>
-    copy === 0 ? name : `${name}\u0001${String(copy).padStart(4, '0')}`;
-  return pictures.flatMap((picture) =>
-    Array.from({ length: count }, (_, copy) => ({ ...picture, name: copyName(picture.name, copy) })),
-  );
 }
 
 /**

@@ -3,7 +3,7 @@ import { InternalError } from '../../common/errors.ts';
 import { faultPoint } from '../../common/fault-point.ts';
 import type { SampleRequest, StepReport, TrainerJob, TrainerPosition, TrainerRuntime } from '../../common/trainer.ts';
 import type { NativeAddon, NativeImage, NativeTrainer } from '../native.ts';
-import { readDataset, repeated } from './dataset.ts';
+import { readDataset } from './dataset.ts';
 import type { TrainerProcessArguments } from './messages.ts';
 import { writePng } from './picture.ts';
 import { type CaptionTokenizer, loadTokenizer } from './tokenizer.ts';
@@ -61,9 +61,9 @@ export class TrainerServer {
   async prepare(job: TrainerJob, checkpointFile: string | null): Promise<TrainerPosition> {
     this.#job = null;
     const { fallbackCaption, config } = job;
-    const { resolutionPx, resizeMode, triggerWord, repeats } = config;
+    const { resolutionPx, resizeMode, triggerWord } = config;
     const options = { fallbackCaption, resolutionPx, resizeMode, triggerWord };
-    const pictures = repeated(await readDataset(job.imageDirectory, options), repeats);
+    const pictures = await readDataset(job.imageDirectory, options);
     const taskId = taskOf(job);
     await faultPoint('trainer:load', taskId);
     const { tokenizer } = await this.#loadBase(job);
@@ -104,7 +104,8 @@ export class TrainerServer {
   async exportWeights(directory: string): Promise<void> {
     const job = this.#heldJob();
     await faultPoint('trainer:export', taskOf(job));
-    await this.#trainer.exportWeights({ directory, baseModelName: job.baseModelName });
+    const { resolutionPx } = job.config;
+    await this.#trainer.exportWeights({ directory, baseModelName: job.baseModelName, resolutionPx });
   }
 
   /** Draws one picture of the training resolution and writes it as PNG. */

@@ -78,10 +78,10 @@ def make_optimizer(job: Job, parameters: list[torch.nn.Parameter]) -> torch.opti
     )
 
 
-def make_lr_scheduler(job: Job, optimizer: torch.optim.Optimizer, image_count: int):
+def make_lr_scheduler(job: Job, optimizer: torch.optim.Optimizer, micro_steps_per_epoch: int):
     # A constant rate after a warm-up has a name of its own there.
     name = "constant_with_warmup" if job.lr_scheduler == "constant" else job.lr_scheduler
-    steps_per_epoch = math.ceil(math.ceil(image_count / job.batch_size) / job.gradient_accumulation)
+    steps_per_epoch = math.ceil(micro_steps_per_epoch / job.gradient_accumulation)
     return get_scheduler(
         name, optimizer, num_warmup_steps=job.lr_warmup_steps, num_training_steps=job.epochs * steps_per_epoch
     )
@@ -119,6 +119,17 @@ def tokens(index: int) -> torch.Tensor:
     return caption([(37 * index + 11 * j) % 1000 for j in range(4 + index)])
 
 
+def epoch_batches(order: torch.Tensor, sizes: list[tuple[int, int]], batch_size: int) -> list[torch.Tensor]:
+    """Pictures of one size in each batch: as soon as there are enough of it, and at the end what is left, by size."""
+    batches, waiting = [], {size: [] for size in sorted(set(sizes))}
+    for image in order.tolist():
+        waiting[sizes[image]].append(image)
+        if len(waiting[sizes[image]]) == batch_size:
+            batches.append(waiting[sizes[image]])
+            waiting[sizes[image]] = []
+    return [torch.tensor(batch) for batch in batches + [rest for rest in waiting.values() if rest]]
+
+
 def lora_modules(unet) -> list[tuple[str, LoraLinear]]:
     """The LoRA layers with diffusers' names, sorted by code point: position = ordinal of stream 1."""
     found = {n.removeprefix("base_model.model."): m for n, m in unet.named_modules() if isinstance(m, LoraLinear)}
@@ -136,8 +147,6 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
         # The mirrored pictures after the others.
         mirrored = [image.flip(1) for image in images] if job.flip else []
         posteriors = [vae.encode(pixels(image)).latent_dist for image in images + mirrored]
-        mean = torch.cat([p.mean for p in posteriors])
-        std = torch.cat([p.std for p in posteriors])
         text = torch.cat([text_encoder(ids).last_hidden_state for ids in [*captions, caption([])]])
 
     config = LoraConfig(r=job.rank, lora_alpha=job.alpha, target_modules=TARGETS, lora_dropout=0.0, bias="none")
@@ -152,24 +161,29 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
             b.zero_()
         parameters += [a, b]
     n = len(images)
+    sizes = [(image.shape[1], image.shape[0]) for image in images]
+    micro_steps_per_epoch = sum(math.ceil(sizes.count(size) / job.batch_size) for size in set(sizes))
     optimizer = make_optimizer(job, parameters)
-    lr_scheduler = make_lr_scheduler(job, optimizer, n)
+    lr_scheduler = make_lr_scheduler(job, optimizer, micro_steps_per_epoch)
     ema = None if job.ema_decay is None else EMAModel(parameters, decay=job.ema_decay)
     losses, timesteps_of_step, learning_rates, gradients = [], [], [], {}
     step = 0
     for epoch in range(job.epochs):
         order = torch.randperm(n, generator=stream(job.seed, EPOCH_ORDER, epoch))
-        batches = order.split(job.batch_size)
+        batches = epoch_batches(order, sizes, job.batch_size)
+        assert len(batches) == micro_steps_per_epoch
         for position, chosen in enumerate(batches):
-            shape = (len(chosen), *mean.shape[1:])
             rows, captions_of_rows = chosen, chosen
             if job.flip:
                 rows = rows + n * (torch.rand(len(chosen), generator=stream(job.seed, FLIP, step)) < 0.5)
             if job.caption_dropout > 0:
                 dropped = torch.rand(len(chosen), generator=stream(job.seed, CAPTION_DROPOUT, step))
                 captions_of_rows = torch.where(dropped < job.caption_dropout, n, chosen)
+            mean = torch.cat([posteriors[row].mean for row in rows])
+            std = torch.cat([posteriors[row].std for row in rows])
+            shape = mean.shape
             eps = torch.randn(shape, generator=stream(job.seed, LATENT_SAMPLE, step))
-            latent = (mean[rows] + std[rows] * eps) * vae.config.scaling_factor
+            latent = (mean + std * eps) * vae.config.scaling_factor
             timesteps = torch.randint(0, 1000, (len(chosen),), generator=stream(job.seed, TIMESTEP, step))
             noise = torch.randn(shape, generator=stream(job.seed, NOISE, step))
             if job.noise_offset > 0:

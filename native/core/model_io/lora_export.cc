@@ -100,22 +100,39 @@ void write_peft(const LoraParameters& lora, const LoraExportOptions& options, co
   write_file_atomically((directory / "adapter_config.json").string(), config.dump(2) + "\n");
 }
 
+// kohya-ss/sd-scripts 48d368fa, library/train_util.py, BaseDataset.make_buckets; without the mean error of aspect
+// ratios, since the pictures come in their final size.
+Json kohya_buckets(const std::vector<PictureSize>& sizes) {
+  Json buckets = Json::object();
+  for (const auto& size : sizes) {
+    buckets[std::to_string(buckets.size())] = {{"resolution", {size.width_px, size.height_px}},
+                                               {"count", size.picture_count}};
+  }
+  return {{"buckets", buckets}};
+}
+
 // kohya-ss/sd-scripts 48d368fa, library/train_util.py SS_METADATA_MINIMUM_KEYS and library/sai_model_spec.py.
 Metadata kohya_metadata(const LoraParameters& lora, const LoraExportOptions& options) {
   const bool is_v_prediction = options.prediction_type == PredictionType::kVPrediction;
-  return {{"format", "pt"},
-          {"ss_v2", "False"},
-          {"ss_base_model_version", "sd_v1"},
-          {"ss_network_module", "networks.lora"},
-          {"ss_network_dim", std::to_string(lora.config().rank)},
-          {"ss_network_alpha", Json(lora.config().alpha).dump()},
-          {"ss_network_args", "{}"},
-          {"modelspec.sai_model_spec", "1.0.1"},
-          {"modelspec.architecture", "stable-diffusion-v1/lora"},
-          {"modelspec.implementation", "diffusers"},
-          {"modelspec.title", "Brushwork style LoRA"},
-          {"modelspec.resolution", std::to_string(options.width_px) + "x" + std::to_string(options.height_px)},
-          {"modelspec.prediction_type", is_v_prediction ? "v" : "epsilon"}};
+  const auto side = std::to_string(options.resolution_px);
+  Metadata metadata{{"format", "pt"},
+                    {"ss_v2", "False"},
+                    {"ss_base_model_version", "sd_v1"},
+                    {"ss_network_module", "networks.lora"},
+                    {"ss_network_dim", std::to_string(lora.config().rank)},
+                    {"ss_network_alpha", Json(lora.config().alpha).dump()},
+                    {"ss_network_args", "{}"},
+                    {"modelspec.sai_model_spec", "1.0.1"},
+                    {"modelspec.architecture", "stable-diffusion-v1/lora"},
+                    {"modelspec.implementation", "diffusers"},
+                    {"modelspec.title", "Brushwork style LoRA"},
+                    {"modelspec.resolution", side + "x" + side},
+                    {"modelspec.prediction_type", is_v_prediction ? "v" : "epsilon"}};
+  if (options.sizes.size() > 1) {
+    metadata.emplace("ss_enable_bucket", "True");
+    metadata.emplace("ss_bucket_info", kohya_buckets(options.sizes).dump());
+  }
+  return metadata;
 }
 
 // kohya-ss/sd-scripts 48d368fa, networks/lora.py.

@@ -1,20 +1,28 @@
-// Defines: LoraExportOptions, export_lora (one trained LoRA as the three files that readers expect).
+// Defines: PictureSize, LoraExportOptions, export_lora (one trained LoRA as the three files that readers expect).
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/lora/lora_parameters.h"
 #include "core/model_io/base_model.h"
 
 namespace brushwork {
 
+// How many of the pictures of an epoch have which size.
+struct PictureSize {
+  int64_t width_px;
+  int64_t height_px;
+  int64_t picture_count;
+};
+
 // What goes into the headers besides the LoRA itself; nothing of the customer's.
 struct LoraExportOptions {
   std::string base_model_name;  // `base_model_name_or_path` of the PEFT configuration
-  int64_t width_px;             // size of the training pictures
-  int64_t height_px;
+  int64_t resolution_px;        // side of a square training picture
   PredictionType prediction_type;
+  std::vector<PictureSize> sizes;  // named where there are several
 };
 
 // Writes below `directory` (made where missing), each file atomically and float32:

@@ -47,6 +47,19 @@ struct Fact {
   std::string when_absent = "none";
 };
 
+constexpr const char* kOneSize = "one";
+
+// How many pictures have which size, e.g. "448x576 3, 576x448 9": it decides about the order in which they come.
+std::string sizes_text(const TrainingData& data) {
+  if (data.sizes.size() == 1) return kOneSize;
+  std::string text;
+  for (const auto& size : data.sizes) {
+    text += (text.empty() ? "" : ", ") + std::to_string(size.width_px) + "x" + std::to_string(size.height_px) + " " +
+            std::to_string(size.image_count);
+  }
+  return text;
+}
+
 // The most telling first, since the first difference is the one that is named.
 std::vector<Fact> identity(const Trainer& trainer) {
   const auto& config = trainer.config();
@@ -55,12 +68,13 @@ std::vector<Fact> identity(const Trainer& trainer) {
           {"rank", std::to_string(config.rank)},
           {"alpha", Json(config.alpha).dump()},
           {"precision", torch::toString(trainer.compute_dtype())},
-          {"image_count", std::to_string(trainer.data().image_count())},
+          {"image_count", std::to_string(trainer.batches().image_count())},
           {"batch_size", std::to_string(config.batch_size)},
           {"gradient_accumulation", std::to_string(config.gradient_accumulation)},
           {"lora_layout", layout_fingerprint(trainer.lora())},
           {"optimizer", optimizer_name(config.optimizer), optimizer_name(OptimizerKind::kAdamW)},
-          {"ema", config.ema_decay ? "on" : "off", "off"}};
+          {"ema", config.ema_decay ? "on" : "off", "off"},
+          {"sizes", sizes_text(trainer.data()), kOneSize}};
 }
 
 [[noreturn]] void refuse(const std::string& file, const std::string& what) {

@@ -34,6 +34,7 @@ const TrainingConfig& checked(const TrainingConfig& config) {
   require(!config.ema_decay || (*config.ema_decay >= 0 && *config.ema_decay < 1),
           "ema_decay must be at least 0 and below 1, or absent for no average.");
   require(config.caption_dropout >= 0 && config.caption_dropout <= 1, "caption_dropout must be 0 to 1.");
+  require(config.repeats >= 1, "repeats must be at least 1.");
   return config;
 }
 
@@ -44,6 +45,15 @@ torch::Generator make_device_generator(torch::Device device) {
 
 StreamPlace place(const TrainingConfig& config, RandomStream stream, int64_t index) {
   return {static_cast<uint64_t>(config.seed), stream, static_cast<uint64_t>(index)};
+}
+
+// What `values` holds at each of `indices`, int64 (B) on the CPU.
+torch::Tensor values_of(const std::vector<int64_t>& values, const torch::Tensor& indices) {
+  const auto result = torch::empty_like(indices);
+  for (int64_t i = 0; i < indices.numel(); ++i) {
+    result.data_ptr<int64_t>()[i] = values[static_cast<size_t>(indices.data_ptr<int64_t>()[i])];
+  }
+  return result;
 }
 
 LoraParameters draw_lora(const BaseModel& model, const TrainingConfig& config) {
@@ -58,11 +68,10 @@ EncodeOptions encode_options(const TrainingConfig& config, std::vector<int32_t> 
   return {.flipped = config.flip, .empty_caption = std::move(empty_caption)};
 }
 
-// Micro-steps of an epoch, and optimizer steps: one for each window, a short last one included.
-int64_t ceil_div(int64_t count, int64_t size) { return (count + size - 1) / size; }
-
-LrSchedule make_lr_schedule(const TrainingConfig& config, int64_t image_count) {
-  const int64_t steps_per_epoch = ceil_div(ceil_div(image_count, config.batch_size), config.gradient_accumulation);
+LrSchedule make_lr_schedule(const TrainingConfig& config, int64_t micro_steps_per_epoch) {
+  // Optimizer steps: one for each window, a short last one included.
+  const int64_t window = config.gradient_accumulation;
+  const int64_t steps_per_epoch = (micro_steps_per_epoch + window - 1) / window;
   return {config.lr_scheduler, config.learning_rate, config.lr_warmup_steps, config.epochs * steps_per_epoch};
 }
 
@@ -79,7 +88,8 @@ Trainer::Trainer(const BaseModel& model, const TrainingConfig& config, std::vect
       dropout_generator_(make_device_generator(device_)),
       data_(encode_training_data(model, std::move(images), encode_options(config, std::move(empty_caption)),
                                  should_stop)),
-      lr_schedule_(make_lr_schedule(config, data_.image_count())) {
+      batches_(data_.size_of_image, config.repeats, config.batch_size),
+      lr_schedule_(make_lr_schedule(config, batches_.count())) {
   if (model.unet.dtype() == torch::kFloat16) scaler_.emplace(device_);
   if (config.ema_decay) ema_.emplace(lora_, *config.ema_decay);
   if (config.min_snr_gamma) loss_weights_ = schedule_.min_snr_weights(*config.min_snr_gamma);
@@ -87,18 +97,35 @@ Trainer::Trainer(const BaseModel& model, const TrainingConfig& config, std::vect
 }
 
 void Trainer::allocate_inputs() {
-  const int64_t batch = std::min(config_.batch_size, data_.image_count());
+  int64_t batch = 0, noise = 0;
+  for (size_t i = 0; i < data_.sizes.size(); ++i) {
+    const int64_t largest = batches_.largest(static_cast<int64_t>(i));
+    batch = std::max(batch, largest);
+    noise = std::max(noise, largest * data_.sizes[i].latent_means[0].numel());
+  }
   const auto integers = torch::dtype(torch::kInt64).device(device_);
   const auto floats = torch::dtype(torch::kFloat32).device(device_);
-  auto latent_shape = data_.latent_means.sizes().vec();
-  latent_shape[0] = batch;
-  inputs_ = {torch::zeros({batch}, integers), torch::zeros({batch}, integers), torch::zeros(latent_shape, floats),
-             torch::zeros(latent_shape, floats), torch::zeros({batch}, integers)};
+  buffers_ = {torch::zeros({batch}, integers), torch::zeros({batch}, integers), torch::zeros({noise}, floats),
+              torch::zeros({noise}, floats), torch::zeros({batch}, integers)};
   learning_rate_ = torch::zeros({}, floats.dtype(torch::kFloat64));
   metrics_ = torch::ones({kMetricCount}, floats.dtype(torch::kFloat64));
 }
 
-int64_t Trainer::micro_steps_per_epoch() const { return ceil_div(data_.image_count(), config_.batch_size); }
+const ImageSize& Trainer::size_of(const torch::Tensor& image_indices) const {
+  const auto image = static_cast<size_t>(image_indices.data_ptr<int64_t>()[0]);
+  return data_.sizes[static_cast<size_t>(data_.size_of_image[image])];
+}
+
+Trainer::StepInputs Trainer::inputs_for(const ImageSize& size, int64_t count) const {
+  auto shape = size.latent_means.sizes().vec();
+  shape[0] = count;
+  const auto take = [count](const torch::Tensor& buffer) { return buffer.narrow(0, 0, count); };
+  const auto shaped = [&](const torch::Tensor& buffer) {
+    return buffer.narrow(0, 0, c10::multiply_integers(shape)).view(shape);
+  };
+  return {take(buffers_.latent_rows), take(buffers_.caption_rows), shaped(buffers_.latent_noise),
+          shaped(buffers_.noise), take(buffers_.timesteps)};
+}
 
 Position Trainer::position() const {
   return {micro_steps_run_ / micro_steps_per_epoch(), micro_steps_run_, optimizer_steps_run_};
@@ -112,39 +139,36 @@ bool Trainer::train(int64_t until_epoch, const std::function<void(const StepRepo
                                                 " epochs.");
   }
   if (diverged_) fail_diverged();
-  torch::Tensor order;
+  std::vector<torch::Tensor> batches;
   int64_t ordered_epoch = -1;
   while (micro_steps_run_ < until_epoch * micro_steps_per_epoch()) {
     if (should_stop && should_stop()) return true;
     const int64_t epoch = micro_steps_run_ / micro_steps_per_epoch();
     if (epoch != ordered_epoch) {
-      order = epoch_order(epoch);
+      const auto order = place(config_, RandomStream::kEpochOrder, epoch);
+      batches = batches_.in_order(draw_permutation(batches_.image_count(), order));
       ordered_epoch = epoch;
     }
-    const auto report = micro_step(order);
+    const auto report = micro_step(batches[static_cast<size_t>(micro_steps_run_ % micro_steps_per_epoch())]);
     if (on_step) on_step(report);
   }
   return false;
 }
 
-torch::Tensor Trainer::epoch_order(int64_t epoch) const {
-  return draw_permutation(data_.image_count(), place(config_, RandomStream::kEpochOrder, epoch));
-}
-
 // One micro-step of the recipe: inputs on the host, then work on the device that waits for nothing, then one read.
-StepReport Trainer::micro_step(const torch::Tensor& order) {
+StepReport Trainer::micro_step(const torch::Tensor& image_indices) {
   const auto start = std::chrono::steady_clock::now();
   const int64_t step = micro_steps_run_;
-  const int64_t first = step % micro_steps_per_epoch() * config_.batch_size;
-  const auto image_indices = order.slice(0, first, first + config_.batch_size);
 
   // 1. Inputs.
-  const auto timesteps = fill_inputs(image_indices);
+  const auto& size = size_of(image_indices);
+  const auto inputs = inputs_for(size, image_indices.numel());
+  const auto timesteps = fill_inputs(image_indices, inputs);
   const double learning_rate = lr_schedule_.at(optimizer_steps_run_);
   learning_rate_.fill_(learning_rate);
   const double effective_learning_rate = learning_rate * learning_rate_factor_;
   // 2. Loss and its gradient, added to the window's.
-  accumulate_gradients(inputs_.first(image_indices.numel()));
+  accumulate_gradients(size, inputs);
   // 3. Update of the parameters at the window's end.
   if (window_ends_after(step + 1)) optimizer_step();
   // 4. What the host wants to know, in one transfer.
@@ -178,9 +202,8 @@ std::array<double, Trainer::kMetricCount> Trainer::read_metrics() {
   return values;
 }
 
-torch::Tensor Trainer::fill_inputs(const torch::Tensor& image_indices) {
+torch::Tensor Trainer::fill_inputs(const torch::Tensor& image_indices, const StepInputs& inputs) {
   const int64_t batch = image_indices.numel();
-  const auto inputs = inputs_.first(batch);
   const auto shape = inputs.noise.sizes();
   const auto timesteps = draw_integers(schedule_.config().num_train_timesteps, batch,
                                        place(config_, RandomStream::kTimestep, micro_steps_run_));
@@ -195,17 +218,14 @@ torch::Tensor Trainer::fill_inputs(const torch::Tensor& image_indices) {
 }
 
 torch::Tensor Trainer::draw_latent_rows(const torch::Tensor& image_indices) const {
-  if (!config_.flip) return image_indices;
-  const auto drawn = draw_uniform({image_indices.numel()}, 0, 1, place(config_, RandomStream::kFlip, micro_steps_run_));
-  return image_indices + (drawn < 0.5).to(torch::kInt64) * data_.image_count();
+  const auto rows = values_of(data_.row_of_image, image_indices);
+  if (!config_.flip) return rows;
+  const auto drawn = draw_uniform({rows.numel()}, 0, 1, place(config_, RandomStream::kFlip, micro_steps_run_));
+  return rows + (drawn < 0.5).to(torch::kInt64) * size_of(image_indices).image_count;
 }
 
 torch::Tensor Trainer::draw_caption_rows(const torch::Tensor& image_indices) const {
-  auto rows = torch::empty_like(image_indices);
-  for (int64_t i = 0; i < rows.numel(); ++i) {
-    const auto image = static_cast<size_t>(image_indices.data_ptr<int64_t>()[i]);
-    rows.data_ptr<int64_t>()[i] = data_.caption_of_image[image];
-  }
+  const auto rows = values_of(data_.caption_of_image, image_indices);
   if (config_.caption_dropout == 0.0) return rows;
   const auto drawn =
       draw_uniform({rows.numel()}, 0, 1, place(config_, RandomStream::kCaptionDropout, micro_steps_run_));
@@ -221,11 +241,6 @@ torch::Tensor Trainer::draw_noise(at::IntArrayRef shape) const {
   return noise + config_.noise_offset * offset;
 }
 
-Trainer::StepInputs Trainer::StepInputs::first(int64_t count) const {
-  const auto take = [count](const torch::Tensor& tensor) { return tensor.narrow(0, 0, count); };
-  return {take(latent_rows), take(caption_rows), take(latent_noise), take(noise), take(timesteps)};
-}
-
 torch::Tensor Trainer::loss_of(const torch::Tensor& prediction, const torch::Tensor& target,
                                const torch::Tensor& timesteps) const {
   if (!loss_weights_.defined()) return torch::mse_loss(prediction, target);
@@ -234,9 +249,9 @@ torch::Tensor Trainer::loss_of(const torch::Tensor& prediction, const torch::Ten
 }
 
 // huggingface/diffusers v0.42.1, examples/text_to_image/train_text_to_image_lora.py, the training loop's body.
-void Trainer::accumulate_gradients(const StepInputs& inputs) {
-  const auto mean = data_.latent_means.index_select(0, inputs.latent_rows);
-  const auto std = data_.latent_stds.index_select(0, inputs.latent_rows);
+void Trainer::accumulate_gradients(const ImageSize& size, const StepInputs& inputs) {
+  const auto mean = size.latent_means.index_select(0, inputs.latent_rows);
+  const auto std = size.latent_stds.index_select(0, inputs.latent_rows);
   const auto latents = (mean + std * inputs.latent_noise) * model_.vae.config().scaling_factor;
   const auto noisy = schedule_.add_noise(latents, inputs.noise, inputs.timesteps);
   const auto target = schedule_.target(latents, inputs.noise, inputs.timesteps);

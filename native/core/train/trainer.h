@@ -15,6 +15,7 @@
 #include "core/model_io/base_model.h"
 #include "core/torch.h"
 #include "core/train/ema_weights.h"
+#include "core/train/epoch_batches.h"
 #include "core/train/grad_scaler.h"
 #include "core/train/lr_schedule.h"
 #include "core/train/noise_schedule.h"
@@ -43,6 +44,7 @@ struct TrainingConfig {
   std::optional<double> ema_decay = std::nullopt;
   bool flip = false;             // half of the pictures, drawn at each micro-step, are mirrored
   double caption_dropout = 0.0;  // probability of training on the empty caption
+  int64_t repeats = 1;           // how often each picture comes in an epoch
   // Less memory for more computation; changes no result.
   bool gradient_checkpointing = false;
 };
@@ -94,7 +96,8 @@ class Trainer {
   const TrainingData& data() const { return data_; }
   const SchedulerConfig& scheduler() const { return schedule_.config(); }
   torch::Dtype compute_dtype() const { return model_.unet.dtype(); }
-  int64_t micro_steps_per_epoch() const;
+  const EpochBatches& batches() const { return batches_; }
+  int64_t micro_steps_per_epoch() const { return batches_.count(); }
   Position position() const;
 
   // Runs micro-steps until `until_epoch` epochs are done or `should_stop` says so; `on_step` hears of each, in order.
@@ -117,28 +120,29 @@ class Trainer {
 
   // Inputs of one micro-step, filled on the host and then read by device work only.
   struct StepInputs {
-    torch::Tensor latent_rows;   // int64 (B), of `TrainingData::latent_means`
+    torch::Tensor latent_rows;   // int64 (B), of `ImageSize::latent_means`
     torch::Tensor caption_rows;  // int64 (B), of `TrainingData::captions`
     torch::Tensor latent_noise;  // float32 (B, C, H, W)
     torch::Tensor noise;         // float32 (B, C, H, W)
     torch::Tensor timesteps;     // int64 (B)
-
-    StepInputs first(int64_t count) const;
   };
 
   void allocate_inputs();
-  // Image indices of `epoch` in the order of training, int64 (N) on the CPU.
-  torch::Tensor epoch_order(int64_t epoch) const;
-  StepReport micro_step(const torch::Tensor& order);
+  // Trains on the pictures of these indices, int64 (B) on the CPU.
+  StepReport micro_step(const torch::Tensor& image_indices);
+  // What the pictures of a batch have in common.
+  const ImageSize& size_of(const torch::Tensor& image_indices) const;
+  // The beginning of `buffers_`, as a batch of `count` pictures of a size needs it.
+  StepInputs inputs_for(const ImageSize& size, int64_t count) const;
   // Draws and copies what the next micro-step needs. Returns its timesteps, int64 (B) on the CPU.
-  torch::Tensor fill_inputs(const torch::Tensor& image_indices);
+  torch::Tensor fill_inputs(const torch::Tensor& image_indices, const StepInputs& inputs);
   // The rows of latents and of captions that the next micro-step takes, each int64 (B) on the CPU.
   torch::Tensor draw_latent_rows(const torch::Tensor& image_indices) const;
   torch::Tensor draw_caption_rows(const torch::Tensor& image_indices) const;
   torch::Tensor draw_noise(at::IntArrayRef shape) const;
   torch::Tensor loss_of(const torch::Tensor& prediction, const torch::Tensor& target,
                         const torch::Tensor& timesteps) const;
-  void accumulate_gradients(const StepInputs& inputs);
+  void accumulate_gradients(const ImageSize& size, const StepInputs& inputs);
   void optimizer_step();
   // Waits for the device and keeps what later steps need of it.
   std::array<double, kMetricCount> read_metrics();
@@ -156,9 +160,10 @@ class Trainer {
   std::optional<EmaWeights> ema_;
   torch::Generator dropout_generator_;
   TrainingData data_;
+  EpochBatches batches_;
   LrSchedule lr_schedule_;
-  torch::Tensor loss_weights_;  // float32 (num_train_timesteps); undefined: none
-  StepInputs inputs_;
+  torch::Tensor loss_weights_;   // float32 (num_train_timesteps); undefined: none
+  StepInputs buffers_;           // room for the largest batch, noise without its shape
   torch::Tensor learning_rate_;  // 0-dim float64 on the device
   torch::Tensor metrics_;        // float64 (kMetricCount) on the device
   int64_t micro_steps_run_ = 0;

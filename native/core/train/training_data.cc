@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "core/errors.h"
 
@@ -49,10 +50,6 @@ void check_images(const BaseModel& model, const std::vector<TrainingImage>& imag
       throw invalid("has " + size_text(image) + "; this model needs sides that are multiples of " +
                     std::to_string(multiple_px) + " px.");
     }
-    if (image.width_px != images[0].width_px || image.height_px != images[0].height_px) {
-      throw invalid("has " + size_text(image) + " where '" + images[0].name + "' has " + size_text(images[0]) +
-                    ": resize all pictures of a job to one size.");
-    }
     if (static_cast<int64_t>(image.pixels.size()) != image.width_px * image.height_px * 3) {
       throw invalid("has " + std::to_string(image.pixels.size()) + " bytes of pixels, which is not " +
                     size_text(image) + " of 8-bit RGB.");
@@ -71,24 +68,50 @@ torch::Tensor to_pixels(TrainingImage& image, torch::Device device) {
       .sub_(1.0);
 }
 
-void encode_images(const BaseModel& model, std::vector<TrainingImage>& images, bool flipped,
-                   const ShouldStop& should_stop, TrainingData& data) {
-  std::vector<LatentPosterior> posteriors, flipped_posteriors;
-  for (auto& image : images) {
-    if (should_stop && should_stop()) throw Error(ErrorCode::kInternal, "The job was stopped while it was prepared.");
-    const auto pixels = to_pixels(image, model.unet.device());
-    posteriors.push_back(model.vae.encode(pixels));
-    if (flipped) flipped_posteriors.push_back(model.vae.encode(pixels.flip(3)));
-    image.pixels = {};
-  }
-  posteriors.insert(posteriors.end(), flipped_posteriors.begin(), flipped_posteriors.end());
+// Posteriors of pictures of one size, one above the other.
+struct Encoded {
   std::vector<torch::Tensor> means, stds;
-  for (const auto& posterior : posteriors) {
+
+  void push_back(const LatentPosterior& posterior) {
     means.push_back(posterior.mean);
     stds.push_back(posterior.std);
   }
-  data.latent_means = torch::cat(means);
-  data.latent_stds = torch::cat(stds);
+};
+
+// Finds out which sizes there are and which picture has which.
+void sort_by_size(const std::vector<TrainingImage>& images, TrainingData& data) {
+  std::map<std::pair<int64_t, int64_t>, int64_t> sizes;
+  for (const auto& image : images) sizes.try_emplace({image.width_px, image.height_px});
+  for (auto& [size, index] : sizes) {
+    index = static_cast<int64_t>(data.sizes.size());
+    data.sizes.push_back({size.first, size.second, 0, {}, {}});
+  }
+  for (const auto& image : images) {
+    const int64_t index = sizes.at({image.width_px, image.height_px});
+    data.size_of_image.push_back(index);
+    data.row_of_image.push_back(data.sizes[static_cast<size_t>(index)].image_count++);
+  }
+}
+
+void encode_images(const BaseModel& model, std::vector<TrainingImage>& images, bool flipped,
+                   const ShouldStop& should_stop, TrainingData& data) {
+  std::vector<Encoded> plain(data.sizes.size()), mirrored(data.sizes.size());
+  for (size_t i = 0; i < images.size(); ++i) {
+    if (should_stop && should_stop()) throw Error(ErrorCode::kInternal, "The job was stopped while it was prepared.");
+    const auto size = static_cast<size_t>(data.size_of_image[i]);
+    const auto pixels = to_pixels(images[i], model.unet.device());
+    plain[size].push_back(model.vae.encode(pixels));
+    if (flipped) mirrored[size].push_back(model.vae.encode(pixels.flip(3)));
+    images[i].pixels = {};
+  }
+  const auto joined = [](std::vector<torch::Tensor> first, const std::vector<torch::Tensor>& second) {
+    first.insert(first.end(), second.begin(), second.end());
+    return torch::cat(first);
+  };
+  for (size_t i = 0; i < data.sizes.size(); ++i) {
+    data.sizes[i].latent_means = joined(std::move(plain[i].means), mirrored[i].means);
+    data.sizes[i].latent_stds = joined(std::move(plain[i].stds), mirrored[i].stds);
+  }
 }
 
 void encode_captions(const BaseModel& model, const std::vector<TrainingImage>& images,
@@ -118,8 +141,7 @@ TrainingData encode_training_data(const BaseModel& model, std::vector<TrainingIm
   check_images(model, images);
   if (!options.empty_caption.empty()) check_caption(model, "empty caption", options.empty_caption);
   TrainingData data{};
-  data.image_width_px = images[0].width_px;
-  data.image_height_px = images[0].height_px;
+  sort_by_size(images, data);
   encode_images(model, images, options.flipped, should_stop, data);
   encode_captions(model, images, options.empty_caption, data);
   return data;

@@ -1,6 +1,8 @@
-// Defines: TrainingImage, TrainingData (what the frozen models make of a job's pictures and captions, computed once).
+// Defines: TrainingImage, ImageSize, TrainingData (what the frozen models make of a job's pictures and captions,
+// computed once).
 //
-// Letters in shape comments: N images, K distinct captions, C latent channels, H and W latent height and width.
+// Letters in shape comments: N images, K distinct captions, C latent channels; M images of one size, H and W its latent
+// height and width.
 #pragma once
 
 #include <cstdint>
@@ -31,13 +33,22 @@ struct EncodeOptions {
   std::vector<int32_t> empty_caption;  // token ids; none: not encoded
 };
 
-// The data set on the model's device, images sorted by name. R = N, or 2 N where pictures are mirrored as well: row
-// N + i is picture i mirrored, encoded by itself (the latent of a mirrored picture is not the mirrored latent).
+// A size of pictures and the latents of those that have it, in the order of their names. R = M, or 2 M where pictures
+// are mirrored as well: row M + i is row i mirrored, encoded by itself (the latent of a mirrored picture is not the
+// mirrored latent).
+struct ImageSize {
+  int64_t width_px;
+  int64_t height_px;
+  int64_t image_count;         // M
+  torch::Tensor latent_means;  // float32 (R, C, H, W)
+  torch::Tensor latent_stds;   // float32 (R, C, H, W)
+};
+
+// The data set on the model's device, images sorted by name.
 struct TrainingData {
-  int64_t image_width_px;
-  int64_t image_height_px;
-  torch::Tensor latent_means;             // float32 (R, C, H, W)
-  torch::Tensor latent_stds;              // float32 (R, C, H, W)
+  std::vector<ImageSize> sizes;           // by width, then height
+  std::vector<int64_t> size_of_image;     // (N), of `sizes`
+  std::vector<int64_t> row_of_image;      // (N), of its size's latents
   TextKeysValues captions;                // rows: (K)
   std::vector<int64_t> caption_of_image;  // (N), rows of `captions`
   int64_t empty_caption;                  // row of `captions`; -1 where it is not encoded
@@ -46,8 +57,8 @@ struct TrainingData {
 };
 
 // Sorts `images` by name and encodes each picture and each distinct caption once. Throws IMAGE_INVALID for pictures
-// whose sizes differ, do not suit the model or do not match their pixels, INVALID_REQUEST for no picture, two of one
-// name or a caption of the wrong length, INTERNAL when `should_stop` ended the work.
+// whose sizes do not suit the model or do not match their pixels, INVALID_REQUEST for no picture, two of one name or a
+// caption of the wrong length, INTERNAL when `should_stop` ended the work.
 TrainingData encode_training_data(const BaseModel& model, std::vector<TrainingImage> images,
                                   const EncodeOptions& options, const ShouldStop& should_stop);
 

@@ -59,8 +59,8 @@ describe('native addon, when something is wrong', function () {
       ],
       [
         'exportWeights',
-        ['directory', 'baseModelName'],
-        (field) => trainer.exportWeights(without({ directory, baseModelName: 'tiny' }, field)),
+        ['directory', 'baseModelName', 'resolutionPx'],
+        (field) => trainer.exportWeights(without({ directory, baseModelName: 'tiny', resolutionPx: 64 }, field)),
       ],
       ['sample', Object.keys(sampleOptions()), (field) => trainer.sample(without(sampleOptions(), field))],
       [
@@ -131,7 +131,7 @@ describe('native addon, when something is wrong', function () {
       await assert.rejects(trainer.startJob(job({ mixedPrecision: 'fp16' })), /mixed_precision/);
     });
 
-    it('pictures of two sizes are an ImageInvalidError', async () => {
+    it('pixels that do not fit the size are an ImageInvalidError', async () => {
       const uneven = job();
       uneven.images.push({ ...image(2), widthPx: SIDE_PX * 2 });
       await assert.rejects(trainer.startJob(uneven), ImageInvalidError);

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { NativeAddon, NativeStepReport, NativeTrainer } from '../../../native/native.ts';
-import { addonForAllTests, job, sampleOptions } from './support/addon.ts';
+import { SIDE_PX, addonForAllTests, job, sampleOptions } from './support/addon.ts';
 
 const EXIT_SCRIPT = fileURLToPath(new URL('./addon-exit.ts', import.meta.url));
 
@@ -93,7 +93,7 @@ describe('native addon', function () {
     const finish = async (name: string) => {
       await trainer.train(4, () => undefined);
       const output = path.join(directory, name);
-      await trainer.exportWeights({ directory: output, baseModelName: 'tiny' });
+      await trainer.exportWeights({ directory: output, baseModelName: 'tiny', resolutionPx: SIDE_PX });
       return ['lora_weights.safetensors', 'peft/adapter_model.safetensors', 'kohya.safetensors'].map((file) =>
         readFileSync(path.join(output, file)),
       );
@@ -116,7 +116,7 @@ describe('native addon', function () {
       await trainer.startJob(job({ dropout: 0, learningRate: 1e-2, epochs: 4, ...changes }));
       await trainer.train(4, ({ loss }) => losses.push(loss));
       const output = path.join(directory, 'option');
-      await trainer.exportWeights({ directory: output, baseModelName: 'tiny' });
+      await trainer.exportWeights({ directory: output, baseModelName: 'tiny', resolutionPx: SIDE_PX });
       return { losses, weights: readFileSync(path.join(output, 'lora_weights.safetensors')) };
     }
 

@@ -26,7 +26,7 @@ export function job(changes: Partial<NativeJob['config']> = {}): NativeJob {
     ...{ seed: 3, learningRate: 1e-3, epochs: 1000 },
     ...changes,
   });
-  for (const field of ['resolutionPx', 'resizeMode', 'repeats', 'triggerWord'] as const) delete config[field];
+  for (const field of ['resolutionPx', 'resizeMode', 'triggerWord'] as const) delete config[field];
   return {
     config,
     images: [image(0), image(1)],

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { ImageInvalidError, TooFewImagesError } from '../../../../common/errors.ts';
-import { listPictures, readDataset, repeated } from '../../../../native/trainer/dataset.ts';
+import { listPictures, readDataset } from '../../../../native/trainer/dataset.ts';
 
 const OPTIONS = { fallbackCaption: 'the fallback', resolutionPx: 64 };
 
@@ -126,31 +126,5 @@ describe('readDataset', () => {
     await put('a.txt', 'a caption');
     await assert.rejects(readDataset(directory, OPTIONS), TooFewImagesError);
     await assert.rejects(readDataset(join(directory, 'none'), OPTIONS), /none can't be read: is it a directory/);
-  });
-});
-
-describe('repeated', () => {
-  const picture = (name: string) => {
-    return { name, caption: name, hasOwnCaption: false, widthPx: 1, heightPx: 1, pixels: new Uint8Array(3) };
-  };
-
-  it('keeps the pictures and their names where each comes once', () => {
-    const pictures = ['a.png', 'b.png'].map(picture);
-    assert.deepEqual(repeated(pictures, 1), pictures);
-  });
-
-  it('gives copies names that sort right behind their picture, even where one name begins like another', () => {
-    const pictures = ['a.png', 'a.png!.png', 'a.png.png', 'b.png'].map(picture);
-    const copies = repeated(pictures, 12);
-    const sorted = copies.map(({ name }) => name).sort();
-    assert.deepEqual(
-      copies.map(({ name }) => name),
-      sorted,
-    );
-    assert.equal(new Set(sorted).size, 48);
-    assert.deepEqual(
-      copies.map(({ caption }) => caption),
-      pictures.flatMap(({ name }) => Array.from({ length: 12 }, () => name)),
-    );
   });
 });

@@ -9,6 +9,8 @@ import { trainingConfigFor } from '../common/training-config.ts';
 import type { DownloadInput, DownloadResult } from '../common/activity-types.ts';
 import type { CheckpointRef } from '../common/types.ts';
 import { doubtsForHistory, logReport } from './data-report-lines.ts';
+import { stepsPerEpoch } from '../native/trainer/aspect-buckets.ts';
+import { trainedSizes } from '../native/trainer/data-report.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { fetchPictures } from './fetch-pictures.ts';
 import { runFingerprint } from './fingerprint.ts';
@@ -64,6 +66,7 @@ export async function download(
     return {
       jobDirectory,
       imageCount: pictures.length * config.repeats,
+      stepsPerEpoch: stepsPerEpoch(trainedSizes(report), config),
       captionCount: report.pictures.filter(({ captionFrom }) => captionFrom === 'file').length,
       doubts: doubtsForHistory(report, "the pod's log"),
       checkpointFile:

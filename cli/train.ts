@@ -7,6 +7,8 @@ import { TRAINING_CONFIG_KEYS } from '../common/training-config-keys.ts';
 import { trainingConfigFor } from '../common/training-config.ts';
 import type { PartialTrainingConfig } from '../common/training-config.ts';
 import { listPictures } from '../native/trainer/dataset.ts';
+import { stepsPerEpoch } from '../native/trainer/aspect-buckets.ts';
+import { trainedSizes } from '../native/trainer/data-report.ts';
 import { TrainerProcess } from '../native/trainer/trainer-process.ts';
 import { resolveBaseModel } from '../worker/base-model.ts';
 import { integerOption, parseOptions, requireOption } from './command.ts';
@@ -84,6 +86,7 @@ export const trainCommand: Command = {
         trainer,
         job,
         baseModelFingerprint: baseModel.fingerprint,
+        stepsPerEpoch: stepsPerEpoch(trainedSizes(report), job.config),
         target,
         output: process.stdout,
         signal: stop.signal,

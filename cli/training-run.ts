@@ -4,7 +4,6 @@ import path from 'node:path';
 import { InvalidRequestError } from '../common/errors.ts';
 import { reasonOf } from '../common/logger.ts';
 import type { StepReport, Trainer, TrainerJob, TrainerPosition } from '../common/trainer.ts';
-import { listPictures } from '../native/trainer/dataset.ts';
 import { writeLossChart } from './loss-chart.ts';
 import { ProgressDisplay } from './progress.ts';
 import type { ProgressOutput } from './progress.ts';
@@ -60,6 +59,8 @@ export interface TrainingRun {
   trainer: Trainer;
   job: TrainerJob;
   baseModelFingerprint: string;
+  /** Micro-steps of one epoch. */
+  stepsPerEpoch: number;
   target: OutputDirectory;
   /** Receives progress and where the results are. */
   output: ProgressOutput;
@@ -90,7 +91,7 @@ export async function runTraining(run: TrainingRun): Promise<number> {
   };
   signal.addEventListener('abort', announceStop, { once: true });
   try {
-    const onStep = await stepMonitor(job, start, display);
+    const onStep = stepMonitor(run, start, display);
     const { position, stopped } = await trainInChunks(run, start, (report) => {
       log.append(report);
       if (!signal.aborted) onStep(report);
@@ -129,13 +130,11 @@ async function trainInChunks(
 }
 
 /** Turns reports into a line of progress; speed and rest are measured from here on. */
-async function stepMonitor(
-  { imageDirectory, config }: TrainerJob,
+function stepMonitor(
+  { job: { config }, stepsPerEpoch }: TrainingRun,
   start: TrainerPosition,
   display: ProgressDisplay,
-): Promise<(report: StepReport) => void> {
-  const imageCount = (await listPictures(imageDirectory)).length * config.repeats;
-  const stepsPerEpoch = Math.ceil(imageCount / config.batchSize);
+): (report: StepReport) => void {
   const startMs = performance.now();
   return ({ step, loss }) => {
     const stepsRun = step + 1;

@@ -62,6 +62,8 @@ export interface DownloadResult {
   jobDirectory: string;
   /** Pictures of one epoch: each counts as often as `repeats` says. */
   imageCount: number;
+  /** Micro-steps of one epoch; absent in jobs that began under a version in which all pictures had one size. */
+  stepsPerEpoch?: number;
   captionCount: number;
   /** What the data report finds doubtful; absent in jobs that began under a version without it. */
   doubts?: string[];

@@ -57,7 +57,7 @@ const MIXED_PRECISIONS: readonly MixedPrecision[] = ['no', 'fp16', 'bf16'];
 const OPTIMIZERS: readonly OptimizerName[] = ['adamw', 'lion', 'prodigy'];
 const LR_SCHEDULERS: readonly LrScheduler[] = ['constant', 'linear', 'cosine'];
 
-const RESIZE_MODES: readonly ResizeMode[] = ['crop', 'stretch'];
+const RESIZE_MODES: readonly ResizeMode[] = ['crop', 'stretch', 'bucket'];
 
 /** Every key of a training configuration file, in the order in which they are documented. */
 export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> = {
@@ -140,11 +140,12 @@ export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> =
   },
   resolution: {
     ...integer('resolutionPx', 512, 64, 1024),
-    meaning: 'Side of the training pictures in pixels, a multiple of 8; SD 1.5 knows 512.',
+    meaning:
+      'Side of square training pictures in pixels, a multiple of 8; no bucket has a greater area; SD 1.5 knows 512.',
   },
   resize_mode: {
     ...later(choice('resizeMode', 'crop', RESIZE_MODES)),
-    meaning: 'How pictures become squares: "crop" keeps shapes, loses the ends; "stretch" keeps all, bends shapes.',
+    meaning: '"crop" makes squares of the middle, "stretch" of the whole; "bucket" keeps shapes, in several sizes.',
   },
   repeats: {
     ...later(integer('repeats', 1, 1, 20)),

@@ -97,8 +97,11 @@ export type OptimizerName = 'adamw' | 'lion' | 'prodigy';
 /** What becomes of the learning rate after the warm-up. */
 export type LrScheduler = 'constant' | 'linear' | 'cosine';
 
-/** How pictures become squares: short side and centre, or each side by itself. */
-export type ResizeMode = 'crop' | 'stretch';
+/**
+ * How pictures get their size: squares of short side and centre, squares of each side by itself, or the size of about
+ * the same area that has the nearest aspect ratio.
+ */
+export type ResizeMode = 'crop' | 'stretch' | 'bucket';
 
 /** The recipe's numbers for one training run (see `common/training-config-keys.ts` for keys, ranges and defaults). */
 export interface TrainingConfig {
@@ -127,7 +130,7 @@ export interface TrainingConfig {
   /** Probability of the empty caption. */
   captionDropout: number;
   mixedPrecision: MixedPrecision;
-  /** Training pictures are resized to this many pixels on each side. */
+  /** Training pictures are resized to this many pixels on each side, or to no greater an area. */
   resolutionPx: number;
   resizeMode: ResizeMode;
   /** How often each picture comes in an epoch. */

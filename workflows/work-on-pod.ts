@@ -185,7 +185,7 @@ export class PodWork {
           checkpointFile: from.checkpointFile,
           config: this.#context.lowMemory ? { ...data.config, gradientCheckpointing: true } : data.config,
           fromEpoch: from.epoch,
-          stepsPerEpoch: Math.ceil(data.imageCount / data.config.batchSize),
+          stepsPerEpoch: data.stepsPerEpoch ?? Math.ceil(data.imageCount / data.config.batchSize),
           untilEpoch,
           webhookOrigin: input.webhookOrigin,
         },

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile, readdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { MAX_IMAGES, MIN_IMAGES } from '../../common/job-request.ts';
+import type { SizePx } from './aspect-buckets.ts';
 import { captionFile, readCaption, withTriggerWord } from './caption.ts';
 import { listPictures } from './dataset.ts';
 import { PictureFault } from './picture.ts';
@@ -112,6 +113,7 @@ function emptyReport(name: string): PictureReport {
     format: null,
     widthPx: null,
     heightPx: null,
+    trainedSize: null,
     colours: null,
     caption: null,
     captionFrom: 'fallback',
@@ -147,6 +149,15 @@ export function reportOn(pictures: PictureReport[], doubts: string[] = []): Data
  */
 export function doubtLines({ pictures, doubts }: DataReport): string[] {
   return [...pictures.flatMap(({ name, doubts: own }) => own.map((doubt) => `${name} ${doubt}`)), ...doubts];
+}
+
+/**
+ * In which sizes the pictures of a report are trained.
+ *
+ * @param report - without faults: what can't be used may have no size
+ */
+export function trainedSizes({ pictures }: DataReport): SizePx[] {
+  return pictures.flatMap(({ trainedSize }) => trainedSize ?? []);
 }
 
 function looksLike(a: PictureReport, b: PictureReport): boolean {

@@ -1,6 +1,7 @@
 import sharp from 'sharp';
 import type { Metadata, Sharp } from 'sharp';
 import type { ResizeMode } from '../../common/types.ts';
+import { type SizePx, coverScale, keptShare, sizeName, trainedSize } from './aspect-buckets.ts';
 import {
   JOB_PICTURE_LIMITS,
   LOCAL_PICTURE_LIMITS,
@@ -10,11 +11,12 @@ import {
   openPicture,
   sideFault,
   sizeFault,
+  uprightSize,
 } from './picture.ts';
 
 /** What is going to be done with pictures. */
 export interface PicturePlan {
-  /** Side of the square training pictures. */
+  /** Side of a square training picture. */
   resolutionPx: number;
   resizeMode: ResizeMode;
   /** What is refused. */
@@ -28,6 +30,8 @@ export interface PictureFacts {
   /** Upright, before resizing; null where it can't be told. */
   widthPx: number | null;
   heightPx: number | null;
+  /** In which it is trained; null where that can't be told. */
+  trainedSize: SizePx | null;
   /** e.g. `RGB`, `CMYK, ICC profile`, `grey, 16 bits, alpha`; null where it can't be told. */
   colours: string | null;
   /** What is done to it on the way to a training picture, in order. */
@@ -66,6 +70,7 @@ export async function inspectPicture(bytes: Uint8Array, plan: PicturePlan): Prom
     format: null,
     widthPx: null,
     heightPx: null,
+    trainedSize: null,
     colours: null,
     done: [],
     faults: faultsOf(sizeFault(bytes.length, plan.limits)),
@@ -74,14 +79,16 @@ export async function inspectPicture(bytes: Uint8Array, plan: PicturePlan): Prom
   };
   try {
     const { metadata } = await openPicture(bytes, LOCAL_PICTURE_LIMITS);
-    const { width, height } = metadata.autoOrient;
+    const size = uprightSize(metadata);
+    const { widthPx, heightPx } = size;
+    const target = trainedSize(size, plan.resolutionPx, plan.resizeMode);
     const format = FORMATS.find((known) => known === metadata.format) ?? null;
-    Object.assign(facts, { format, widthPx: width, heightPx: height, colours: coloursOf(metadata) });
-    facts.faults.push(...faultsOf(sideFault(width, height, plan.limits)));
-    facts.doubts.push(...serviceDoubts(plan, sideFault(width, height, JOB_PICTURE_LIMITS)));
+    Object.assign(facts, { format, ...size, trainedSize: target, colours: coloursOf(metadata) });
+    facts.faults.push(...faultsOf(sideFault(widthPx, heightPx, plan.limits)));
+    facts.doubts.push(...serviceDoubts(plan, sideFault(widthPx, heightPx, JOB_PICTURE_LIMITS)));
     const thumbnail = await decodeThumbnail(bytes, THUMBNAIL_PX);
-    facts.done.push(...conversions(metadata), ...resizing(width, height, plan));
-    facts.doubts.push(...shapeDoubts(width, height, plan));
+    facts.done.push(...conversions(metadata), ...resizing(size, target, plan.resizeMode));
+    facts.doubts.push(...shapeDoubts(size, target, plan.resizeMode));
     const grey = sharp(thumbnail.pixels, { raw: { width: THUMBNAIL_PX, height: THUMBNAIL_PX, channels: 3 } });
     if ((await contrastOf(grey)) < MIN_CONTRAST) facts.doubts.push('is of nearly one colour');
     else facts.perceptualHash = await differenceHash(grey);
@@ -128,29 +135,45 @@ function conversions({ orientation = 1, pages = 1, depth, hasProfile, space, has
   ];
 }
 
-function resizing(widthPx: number, heightPx: number, { resolutionPx, resizeMode }: PicturePlan): string[] {
-  const short = Math.min(widthPx, heightPx);
-  const cut = resizeMode === 'crop' && widthPx !== heightPx ? [`cut to the middle ${short}×${short}`] : [];
-  const before = resizeMode === 'crop' ? [short, short] : [widthPx, heightPx];
-  if (before.every((side) => side === resolutionPx)) return cut;
-  const verb = before.some((side) => side < resolutionPx) ? 'enlarged' : 'reduced';
-  return [
-    ...cut,
-    `${widthPx !== heightPx && resizeMode === 'stretch' ? 'stretched' : verb} to ${resolutionPx}×${resolutionPx}`,
-  ];
+function resizing(original: SizePx, target: SizePx, resizeMode: ResizeMode): string[] {
+  const before = resizeMode === 'stretch' ? original : middleOf(original, target);
+  const kept = keptShare(original, target);
+  const lost = resizeMode === 'bucket' ? `, ${percent(1 - kept)} lost` : '';
+  const isCut = sizeName(before) !== sizeName(original);
+  const cut = isCut ? [`cut to the middle ${sizeName(before)}${lost}`] : [];
+  if (sizeName(before) === sizeName(target)) return cut;
+  const isBent = resizeMode === 'stretch' && kept < 1;
+  const verb = isBent ? 'stretched' : coverScale(before, target) > 1 ? 'enlarged' : 'reduced';
+  return [...cut, `${verb} to ${sizeName(target)}`];
 }
 
-function shapeDoubts(widthPx: number, heightPx: number, { resolutionPx, resizeMode }: PicturePlan): string[] {
-  const [short, long] = [Math.min(widthPx, heightPx), Math.max(widthPx, heightPx)];
+/** What the crop leaves of a picture, in pixels of the original. */
+function middleOf(original: SizePx, target: SizePx): SizePx {
+  const scale = coverScale(original, target);
+  return { widthPx: Math.round(target.widthPx / scale), heightPx: Math.round(target.heightPx / scale) };
+}
+
+/** One digit where it is little. */
+function percent(share: number): string {
+  const count = share * 100;
+  return `${count.toFixed(count < 9.5 ? 1 : 0)} %`;
+}
+
+function shapeDoubts(original: SizePx, target: SizePx, resizeMode: ResizeMode): string[] {
+  const scale = coverScale(original, target);
+  const kept = keptShare(original, target);
   const doubts: string[] = [];
-  if (resolutionPx / short > MAX_ENLARGEMENT) {
-    doubts.push(`is enlarged ${(resolutionPx / short).toFixed(1)} times and will look soft: use a bigger original`);
+  if (scale > MAX_ENLARGEMENT) {
+    doubts.push(`is enlarged ${scale.toFixed(1)} times and will look soft: use a bigger original`);
   }
-  if (resizeMode === 'crop' && short / long < MIN_KEPT_SHARE) {
-    doubts.push(`loses ${Math.round((1 - short / long) * 100)} % to the crop: cut it by hand, or use "stretch"`);
+  if (resizeMode !== 'stretch' && kept < MIN_KEPT_SHARE) {
+    const other = resizeMode === 'crop' ? ', or use "bucket" or "stretch"' : '';
+    doubts.push(`loses ${Math.round((1 - kept) * 100)} % to the crop: cut it by hand${other}`);
   }
-  if (resizeMode === 'stretch' && long / short > MAX_DISTORTION) {
-    doubts.push(`is squeezed ${(long / short).toFixed(1)} times in one direction: cut it by hand, or use "crop"`);
+  if (resizeMode === 'stretch' && 1 / kept > MAX_DISTORTION) {
+    doubts.push(
+      `is squeezed ${(1 / kept).toFixed(1)} times in one direction: cut it by hand, or use "crop" or "bucket"`,
+    );
   }
   return doubts;
 }

@@ -2,7 +2,8 @@ import { rename, writeFile } from 'node:fs/promises';
 import sharp from 'sharp';
 import type { Metadata, Sharp } from 'sharp';
 import type { ResizeMode } from '../../common/types.ts';
-import { cropToSquare, stretchToSquare } from './resample.ts';
+import { type SizePx, coverScale, coveringCrop, trainedSize } from './aspect-buckets.ts';
+import { cropToSize, stretchToSquare } from './resample.ts';
 
 /** What a picture may be before it is decoded at all. */
 export interface PictureLimits {
@@ -21,9 +22,7 @@ export const LOCAL_PICTURE_LIMITS: PictureLimits = { maxBytes: 100 * 2 ** 20, mi
 const MAX_PIXEL_COUNT = 100_000_000;
 
 /** A decoded training picture: sRGB, 8 bit, RGB row by row. */
-export interface DecodedPicture {
-  widthPx: number;
-  heightPx: number;
+export interface DecodedPicture extends SizePx {
   pixels: Uint8Array;
 }
 
@@ -32,31 +31,34 @@ export class PictureFault extends Error {}
 
 /**
  * Decodes a picture as the trainer sees it: EXIF orientation applied, transparency on white, any colour space, depth and
- * ICC profile turned into 8-bit sRGB, made a square of `sidePx` by Lanczos3. Equal bytes give equal pixels.
+ * ICC profile turned into 8-bit sRGB, resized by Lanczos3. Equal bytes give equal pixels.
  *
  * @param bytes - content of a JPEG, PNG or WebP file (of an animation, the first frame)
- * @param sidePx - side of the square
+ * @param resolutionPx - side of a square training picture
  * @param limits - what to refuse
- * @param resizeMode - 'crop' resizes the short side and cuts out the centre, 'stretch' resizes each side by itself
+ * @param resizeMode - 'crop' resizes the short side and cuts out the centre square, 'stretch' resizes each side by itself,
+ *   'bucket' resizes until the picture's bucket is covered and cuts out its middle
  * @throws PictureFault when it can't be decoded or breaks a limit
  */
 export async function decodePicture(
   bytes: Uint8Array,
-  sidePx: number,
+  resolutionPx: number,
   limits: PictureLimits,
   resizeMode: ResizeMode = 'crop',
 ): Promise<DecodedPicture> {
   const { image, metadata } = await openPicture(bytes, limits);
+  const original = uprightSize(metadata);
+  const target = trainedSize(original, resolutionPx, resizeMode);
   const upright = toSrgb(image, metadata);
-  const byLibvips = suitsLibvips(metadata, sidePx, resizeMode);
+  const byLibvips = suitsLibvips(original, target, resizeMode);
   try {
-    const sized = byLibvips ? shrinkToSquare(upright, sidePx, resizeMode) : upright;
+    const sized = byLibvips ? shrink(upright, original, target, resizeMode) : upright;
     const { data, info } = await sized.toBuffer({ resolveWithObject: true });
     const pixels = new Uint8Array(data.buffer, data.byteOffset, data.length);
     const decoded = { widthPx: info.width, heightPx: info.height, pixels };
     if (byLibvips) return decoded;
-    const toSquare = resizeMode === 'crop' ? cropToSquare : stretchToSquare;
-    return { widthPx: sidePx, heightPx: sidePx, pixels: toSquare(decoded, sidePx) };
+    const resized = resizeMode === 'stretch' ? stretchToSquare(decoded, resolutionPx) : cropToSize(decoded, target);
+    return { ...target, pixels: resized };
   } catch (error) {
     throw undecodable(error);
   }
@@ -72,8 +74,9 @@ export async function decodePicture(
 export async function decodeThumbnail(bytes: Uint8Array, sidePx: number): Promise<DecodedPicture> {
   const { image, metadata } = await openPicture(bytes, LOCAL_PICTURE_LIMITS);
   try {
-    const pixels = await shrinkToSquare(toSrgb(image, metadata), sidePx, 'stretch').toBuffer();
-    return { widthPx: sidePx, heightPx: sidePx, pixels };
+    const square = { widthPx: sidePx, heightPx: sidePx };
+    const pixels = await lanczos(toSrgb(image, metadata), square, 'fill').toBuffer();
+    return { ...square, pixels };
   } catch (error) {
     throw undecodable(error);
   }
@@ -128,6 +131,15 @@ export function sideFault(widthPx: number, heightPx: number, limits: PictureLimi
   return `is ${widthPx}×${heightPx} px: each side needs at least ${limits.minSidePx} px`;
 }
 
+/**
+ * Size of a picture after its EXIF orientation was applied.
+ *
+ * @param metadata - as its head says
+ */
+export function uprightSize({ autoOrient }: Metadata): SizePx {
+  return { widthPx: autoOrient.width, heightPx: autoOrient.height };
+}
+
 function toSrgb(image: Sharp, { depth, hasProfile, channels }: Metadata): Sharp {
   // libvips would turn 16 bits with a profile into Display P3, and leave grey ones as they are.
   if (hasProfile && depth === 'ushort') image.pipelineColourspace(channels < 3 ? 'b-w' : 'srgb');
@@ -138,18 +150,27 @@ function toSrgb(image: Sharp, { depth, hasProfile, channels }: Metadata): Sharp 
  * Whether libvips resizes as Pillow does: it enlarges with cubic curves and moves the picture by up to half a pixel, and
  * begins with plain averages where a side becomes a quarter or less.
  */
-function suitsLibvips({ width, height }: Metadata, sidePx: number, resizeMode: ResizeMode): boolean {
-  const short = Math.min(width, height);
-  const ratios = resizeMode === 'crop' ? [short / sidePx] : [width / sidePx, height / sidePx];
-  return ratios.every((ratio) => ratio >= 1 && ratio < 4);
+function suitsLibvips(original: SizePx, target: SizePx, resizeMode: ResizeMode): boolean {
+  const scales =
+    resizeMode === 'stretch'
+      ? [target.widthPx / original.widthPx, target.heightPx / original.heightPx]
+      : [coverScale(original, target)];
+  return scales.every((scale) => scale <= 1 && scale > 1 / 4);
+}
+
+function shrink(image: Sharp, original: SizePx, target: SizePx, resizeMode: ResizeMode): Sharp {
+  if (resizeMode !== 'bucket') return lanczos(image, target, resizeMode === 'crop' ? 'cover' : 'fill');
+  // libvips' own 'cover' does not round the side that is cropped, by which it drifts from Pillow's pixels.
+  const { resized, left, top } = coveringCrop(original, target);
+  return lanczos(image, resized, 'fill').extract({ left, top, width: target.widthPx, height: target.heightPx });
 }
 
 /** libvips' Lanczos3, without the decoder's own shortcuts: they differ from format to format. */
-function shrinkToSquare(image: Sharp, sidePx: number, resizeMode: ResizeMode): Sharp {
+function lanczos(image: Sharp, { widthPx, heightPx }: SizePx, fit: 'cover' | 'fill'): Sharp {
   return image.resize({
-    width: sidePx,
-    height: sidePx,
-    fit: resizeMode === 'crop' ? 'cover' : 'fill',
+    width: widthPx,
+    height: heightPx,
+    fit,
     position: 'centre',
     kernel: 'lanczos3',
     fastShrinkOnLoad: false,

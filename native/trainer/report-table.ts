@@ -1,5 +1,6 @@
 import type { TrainingConfig } from '../../common/types.ts';
-import type { DataReport, PictureReport } from './data-report.ts';
+import { countBySize, sizeName, stepsPerEpoch } from './aspect-buckets.ts';
+import { type DataReport, type PictureReport, trainedSizes } from './data-report.ts';
 
 const MAX_CAPTION_LENGTH = 40;
 
@@ -32,6 +33,7 @@ export function reportTable(report: DataReport, config: TrainingConfig): string 
     ...lines,
     ...general,
     '',
+    ...sizes(report),
     summary(report, config),
   ].join('\n');
 }
@@ -58,7 +60,18 @@ function rowOf({
   ].map(printable);
 }
 
-function summary({ pictures }: DataReport, { epochs, batchSize, repeats }: TrainingConfig): string {
+/** Only where there are several. */
+function sizes(report: DataReport): string[] {
+  const counts = countBySize(trainedSizes(report));
+  if (counts.length < 2) return [];
+  return [
+    `Trained in ${counts.length} sizes: ${counts.map(({ size, count }) => `${count} of ${sizeName(size)}`).join(', ')}.`,
+  ];
+}
+
+function summary(report: DataReport, config: TrainingConfig): string {
+  const { pictures } = report;
+  const { epochs } = config;
   const unusable = pictures.filter(({ faults }) => faults.length > 0).length;
   const doubtful = pictures.filter(({ faults, doubts }) => faults.length === 0 && doubts.length > 0).length;
   const counts = [
@@ -66,7 +79,7 @@ function summary({ pictures }: DataReport, { epochs, batchSize, repeats }: Train
     ...(doubtful === 0 ? [] : [`${doubtful} doubtful`]),
     ...(unusable === 0 ? [] : [`${unusable} that can't be used`]),
   ];
-  const steps = epochs * Math.ceil((pictures.length * repeats) / batchSize);
+  const steps = epochs * stepsPerEpoch(trainedSizes(report), config);
   const training = unusable > 0 ? "Replace or remove what can't be used." : `${epochs} epochs are ${steps} steps.`;
   return `${pictures.length} pictures: ${counts.join(', ')}. Captions in brackets are not the picture's own. ${training}`;
 }

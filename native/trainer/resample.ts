@@ -1,7 +1,7 @@
+import { type SizePx, coveringCrop } from './aspect-buckets.ts';
+
 /** An RGB picture, 8 bit, row by row. */
-interface RgbPicture {
-  widthPx: number;
-  heightPx: number;
+interface RgbPicture extends SizePx {
   pixels: Uint8Array;
 }
 
@@ -25,21 +25,19 @@ interface Axis {
 }
 
 /**
- * Resizes a picture until its short side has `sidePx`, and cuts out the centre square: Lanczos3 as Pillow does it.
+ * Resizes a picture until it just covers a size, and cuts out the middle: Lanczos3 as Pillow does it.
  *
  * @param picture - of any size
- * @param sidePx - side of the square
- * @returns `sidePx` × `sidePx` × 3 bytes
+ * @param target - what is left of it
+ * @returns RGB, row by row
  */
-export function cropToSquare(picture: RgbPicture, sidePx: number): Uint8Array {
-  const { widthPx, heightPx } = picture;
-  const scale = sidePx / Math.min(widthPx, heightPx);
-  const middle = (sourcePx: number): Axis => {
-    const targetPx = Math.round(sourcePx * scale);
-    // The odd pixel goes to the same end as where libvips crops.
-    return { sourcePx, targetPx, offset: Math.floor((targetPx - sidePx + 1) / 2), count: sidePx };
-  };
-  return resample(picture, middle(widthPx), middle(heightPx));
+export function cropToSize(picture: RgbPicture, target: SizePx): Uint8Array {
+  const { resized, left, top } = coveringCrop(picture, target);
+  return resample(
+    picture,
+    { sourcePx: picture.widthPx, targetPx: resized.widthPx, offset: left, count: target.widthPx },
+    { sourcePx: picture.heightPx, targetPx: resized.heightPx, offset: top, count: target.heightPx },
+  );
 }
 
 /**

@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import sharp from 'sharp';
 import type { TrainingConfig } from '../../common/types.ts';
+import { stepsPerEpoch } from '../../native/trainer/aspect-buckets.ts';
+import { inspectDirectory, trainedSizes } from '../../native/trainer/data-report.ts';
+import { LOCAL_PICTURE_LIMITS } from '../../native/trainer/picture.ts';
 import { NEVER, NOTHING, trainerSceneForEachTest } from './support/trainer.ts';
 import type { TrainerScene } from './support/trainer.ts';
 
@@ -60,6 +64,76 @@ describe('data of a training', function () {
     const written = await weightsOf('written', {}, 'triggered');
     assert.deepEqual(await weightsOf('by-config', { triggerWord: 'inkwash' }), written);
     assert.notDeepEqual(written, await plainWeights());
+  });
+
+  describe('in aspect buckets', () => {
+    // At this resolution there are three buckets: a square, one twice as wide as high, and one on its side.
+    const IN_BUCKETS = { resizeMode: 'bucket', resolutionPx: 96, batchSize: 2, gradientAccumulation: 2 } as const;
+    const SHAPES = [
+      [80, 70],
+      [130, 60],
+      [60, 140],
+      [75, 75],
+      [120, 60],
+      [200, 90],
+    ] as const;
+
+    async function putPictures(directory: string, shapes: readonly (readonly [number, number])[]): Promise<void> {
+      mkdirSync(scene.inside(directory), { recursive: true });
+      for (const [index, [width, height]] of shapes.entries()) {
+        const pixels = Buffer.from(Array.from({ length: width * height * 3 }, (_, i) => (i * (index + 2)) % 256));
+        const image = sharp(pixels, { raw: { width, height, channels: 3 } });
+        await image.png().toFile(scene.inside(directory, `${index}.png`));
+      }
+    }
+
+    it('takes the steps that the report counts, and names the sizes in the kohya file', async () => {
+      await putPictures('shapes', SHAPES);
+      const { pictures, doubts } = await inspectDirectory(scene.inside('shapes'), {
+        ...IN_BUCKETS,
+        fallbackCaption: '',
+        triggerWord: null,
+        limits: LOCAL_PICTURE_LIMITS,
+      });
+      const steps = stepsPerEpoch(trainedSizes({ pictures, doubts }), { repeats: 3, batchSize: 2 });
+      assert.equal(steps, 3 + 5 + 2);
+      const [kohya = assert.fail()] = await weightsOf('shapes-kohya', { ...IN_BUCKETS, repeats: 3 }, 'shapes');
+      assert.equal(scene.trainer.position('job-1')?.microStepsRun, EPOCHS * steps);
+      const length = Number(kohya.readBigUInt64LE());
+      const header = JSON.parse(kohya.toString('utf8', 8, 8 + length)) as { __metadata__: Record<string, string> };
+      assert.equal(header.__metadata__['modelspec.resolution'], '96x96');
+      assert.deepEqual(JSON.parse(header.__metadata__['ss_bucket_info'] ?? ''), {
+        buckets: {
+          0: { resolution: [64, 64], count: 6 },
+          1: { resolution: [64, 128], count: 3 },
+          2: { resolution: [128, 64], count: 9 },
+        },
+      });
+    });
+
+    it('goes on from the middle of an epoch as if nothing had happened', async () => {
+      await putPictures('shapes', SHAPES);
+      const job = scene.jobOf(IN_BUCKETS, { imageDirectory: scene.inside('shapes') });
+      const expected = await weightsOf('shapes-whole', IN_BUCKETS, 'shapes');
+      const stop = new AbortController();
+      await scene.trainer.prepare(job, null, NEVER);
+      const halfway = await scene.trainer.train(EPOCHS, ({ step }) => step === 2 && stop.abort(), stop.signal);
+      assert.ok(halfway.stopped && halfway.position.epochsRun < EPOCHS);
+      await scene.trainer.saveCheckpoint(scene.inside('halfway.safetensors'));
+      await scene.trainer.prepare(job, scene.inside('halfway.safetensors'), NEVER);
+      await scene.trainer.train(EPOCHS, NOTHING, NEVER);
+      assert.deepEqual(await scene.weightsIn('shapes-resumed'), expected);
+    });
+
+    it('equals a training on squares where all pictures are squares', async () => {
+      await putPictures('squares', [
+        [80, 80],
+        [70, 70],
+        [300, 300],
+      ]);
+      const bucket = await weightsOf('squares-bucket', { resizeMode: 'bucket' }, 'squares');
+      assert.deepEqual(await weightsOf('squares-crop', { resizeMode: 'crop' }, 'squares'), bucket);
+    });
   });
 
   it('stretched pictures train to other weights than cropped ones', async () => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { CancelledFailure } from '@temporalio/common';
+import type { TrainEpochChunkInput } from '../../common/activity-types.ts';
 import type { TrainingConfig } from '../../common/types.ts';
 import { assertOneFailedNotice, codeOf, failureOf } from './support/expect.ts';
 import { inPhase, resultOf, sceneForEachTest, statusOf } from './support/harness.ts';
@@ -14,6 +15,10 @@ describe('trainStyle', function () {
 
   it('trains chunk by chunk, publishes and tells the backend once', async () => {
     const { world } = scene;
+    const stepsPerEpoch: number[] = [];
+    world.when('trainEpochChunk', (_pod, input) => {
+      stepsPerEpoch.push((input as TrainEpochChunkInput).stepsPerEpoch);
+    });
     await scene.addPod('a');
     const handle = await scene.start();
     const result = await resultOf(handle);
@@ -24,6 +29,7 @@ describe('trainStyle', function () {
       world.loggedOf('trainEpochChunk').filter((line) => line.endsWith('done')),
       ['trainEpochChunk@a 0-10 done', 'trainEpochChunk@a 10-20 done', 'trainEpochChunk@a 20-30 done'],
     );
+    assert.deepEqual(stepsPerEpoch, [12, 12, 12]);
     const [notice, ...more] = world.finalNotices();
     assert.ok(notice?.kind === 'complete');
     assert.equal(notice.modelUri, modelUri);

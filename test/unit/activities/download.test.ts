@@ -53,7 +53,18 @@ describe('download', () => {
 
   it('counts each picture as often as an epoch repeats it', async () => {
     Object.assign(pod.deps.recipe, { repeats: 3 });
-    assert.equal((await run()).imageCount, 30);
+    const { imageCount, stepsPerEpoch } = await run();
+    assert.deepEqual([imageCount, stepsPerEpoch], [30, 30]);
+  });
+
+  it('counts the steps of an epoch by the sizes in which pictures are trained', async () => {
+    for (const i of [2, 5, 6]) pod.store.objects.set(`in/${i}.png`, await noise(i, 512, 300));
+    pod.store.objects.set('in/7.png', await noise(7, 300, 512));
+    const parameters = { epochs: null, learningRate: null, batchSize: 4 };
+    assert.equal((await run({ parameters })).stepsPerEpoch, 3);
+    Object.assign(pod.deps.recipe, { resizeMode: 'bucket' });
+    // 6 squares, 3 wide ones and a high one.
+    assert.equal((await run({ parameters })).stepsPerEpoch, 2 + 1 + 1);
   });
 
   it('takes the tags as caption where there is none', async () => {
@@ -95,7 +106,7 @@ describe('download', () => {
       assert.deepEqual((await run()).doubts, [
         '1.png is the same file as 0.png: remove one of them',
         '2.png is enlarged 1.7 times and will look soft: use a bigger original',
-        '2.png loses 50 % to the crop: cut it by hand, or use "stretch"',
+        '2.png loses 50 % to the crop: cut it by hand, or use "bucket" or "stretch"',
         '3.png is of nearly one colour',
         '4.png has a caption of at least 80 tokens, of which the text encoder reads 75',
         '9 of 10 pictures have no caption of their own, unlike the others',

@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import sharp from 'sharp';
 import type { DataReport } from '../../../native/trainer/data-report.ts';
 
 const CLI = path.join(import.meta.dirname, '../../../cli/main.ts');
@@ -50,6 +51,30 @@ describe('brushwork inspect', function () {
       ].join('\n'),
     );
     assert.equal(status, 0);
+  });
+
+  it('tells which pictures are trained in which size', async () => {
+    const image = sharp(path.join(FIXTURES, 'palace.jpg'));
+    for (const [name, width] of [
+      ['wide-1', 400],
+      ['wide-2', 390],
+    ] as const) {
+      await image
+        .clone()
+        .resize(width, 240, { fit: 'fill' })
+        .png()
+        .toFile(inside(`${name}.png`));
+    }
+    const config = { resolution: 256, resize_mode: 'bucket', epochs: 2, repeats: 3, batch_size: 4 };
+    writeFileSync(inside('config.json'), JSON.stringify(config));
+    const { stdout } = inspect('--config', inside('config.json'));
+    assert.match(stdout, /^wide-1\.png .* reduced to 320×192$/m);
+    assert.match(stdout, /^wide-2\.png .* cut to the middle 390×234, 2\.5 % lost, reduced to 320×192$/m);
+    assert.match(stdout, /^Trained in 2 sizes: 2 of 256×256, 2 of 320×192\.$/m);
+    // 6 pictures of each size are 2 batches, a short one among them.
+    assert.match(stdout, /^4 pictures: .* 2 epochs are 8 steps\.$/m);
+    const { pictures } = JSON.parse(inspect('--config', inside('config.json'), '--json').stdout) as DataReport;
+    assert.deepEqual(pictures.at(-1)?.trainedSize, { widthPx: 320, heightPx: 192 });
   });
 
   it('prints the same as JSON, and fails where a picture can not be used', () => {

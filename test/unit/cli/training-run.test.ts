@@ -85,6 +85,7 @@ describe('training run', () => {
       trainer,
       job: jobOf({ imageDirectory: images, epochs }),
       baseModelFingerprint: 'f00',
+      stepsPerEpoch: 2,
       target: new OutputDirectory(into, resume),
       output: { isTTY, write: (part) => (text += part) },
       signal: stop.signal,

@@ -14,7 +14,7 @@ describe('training configuration of the data', () => {
   });
 
   const refused: [key: string, value: unknown][] = [
-    ['resize_mode', 'bucket'],
+    ['resize_mode', 'buckets'],
     ['resize_mode', null],
     ['repeats', 0],
     ['repeats', 21],

@@ -73,7 +73,9 @@ export class FakePod {
         await this.#do('download', input, input.resumeFrom === null ? 'from 0' : `from ${input.resumeFrom.epoch}`);
         return {
           jobDirectory: '/pod/job',
-          imageCount: 12,
+          // Of several sizes, so that some batches are short.
+          imageCount: 24,
+          stepsPerEpoch: 12,
           captionCount: 12,
           doubts: ['3.png is of nearly one colour'],
           checkpointFile: input.resumeFrom === null ? null : `/pod/epoch-${input.resumeFrom.epoch}.safetensors`,

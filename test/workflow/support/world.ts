@@ -14,7 +14,7 @@ export class World {
   readonly notices: NotifyInput[] = [];
   readonly manifests = new Map<number, CheckpointRef & { losses: number[] }>();
   /** Training of the fake pods: 30 epochs, so three chunks. */
-  config = trainingConfig({ epochs: 30 });
+  config = trainingConfig({ epochs: 30, batchSize: 3 });
   readonly #hooks = new Map<ActivityName, Hook>();
   readonly #over = Promise.withResolvers<never>();
 

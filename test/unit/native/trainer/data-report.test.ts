@@ -29,6 +29,7 @@ describe('inspectPicture', () => {
       format: 'png',
       widthPx: 300,
       heightPx: 300,
+      trainedSize: { widthPx: 256, heightPx: 256 },
       colours: 'RGB',
       done: ['reduced to 256×256'],
       faults: [],
@@ -63,6 +64,14 @@ describe('inspectPicture', () => {
     ['one that needs no resizing but a cut', [300, 256], 'crop', ['cut to the middle 256×256']],
     ['one that is stretched', [300, 256], 'stretch', ['stretched to 256×256']],
     ['a square one, for which both are the same', [512, 512], 'stretch', ['reduced to 256×256']],
+    ['the bucket of a square one', [300, 300], 'bucket', ['reduced to 256×256']],
+    ['a picture that has the shape of its bucket', [600, 360], 'bucket', ['reduced to 320×192']],
+    [
+      'a bucket and what it loses',
+      [400, 300],
+      'bucket',
+      ['cut to the middle 400×240, 20 % lost', 'reduced to 320×192'],
+    ],
   ] as const) {
     it(`knows ${what}`, async () => {
       const facts = await inspectPicture(await photo(size[0], size[1]), { ...PLAN, resizeMode });
@@ -74,6 +83,7 @@ describe('inspectPicture', () => {
   for (const [what, size, plan, doubts] of [
     ['small ones', [200, 200], { limits: JOB_PICTURE_LIMITS }, [/^is enlarged 1\.3 times/]],
     ['what the crop loses', [600, 300], {}, [/^loses 50 % to the crop/]],
+    ['what a bucket loses', [2000, 290], { resizeMode: 'bucket' }, [/^loses 42 % to the crop: cut it by hand$/]],
     ['what stretching bends', [600, 300], { resizeMode: 'stretch' }, [/^is squeezed 2\.0 times/]],
     ['what the service would refuse', [300, 250], {}, [/^would be refused by the service: it is 300×250 px/]],
   ] as const) {

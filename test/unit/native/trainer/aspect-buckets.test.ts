@@ -46,6 +46,19 @@ describe('trainedSize', () => {
     });
   }
 
+  it('is what docs/training.md says of 512 px', () => {
+    const docs = readFileSync(path.join(import.meta.dirname, '../../../../docs/training.md'), 'utf8');
+    const rows = [...docs.matchAll(/^\| (\d+)×(\d+) +\| (?:([\d.]+) to ([\d.]+)|from ([\d.]+)) /gm)];
+    assert.equal(rows.length, 9);
+    for (const [, width, height, from, to, least] of rows) {
+      const first = Number(from ?? least) + 0.01;
+      for (const ratio of [first, to === undefined ? first + 9 : Number(to) - 0.01]) {
+        const picture = { widthPx: Math.round(ratio * 10_000), heightPx: 10_000 };
+        assert.equal(name(trainedSize(picture, 512, 'bucket')), `${width}x${height}`, `${ratio}`);
+      }
+    }
+  });
+
   it('turns with the picture, exceeds no area and enlarges no more than a square would', () => {
     for (let resolutionPx = 64; resolutionPx <= 1024; resolutionPx += 40) {
       for (let ratio = 1; ratio < 8; ratio *= 1.013) {

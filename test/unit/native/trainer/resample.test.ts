@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import sharp from 'sharp';
 import type { ResizeMode } from '../../../../common/types.ts';
 import { LOCAL_PICTURE_LIMITS, decodePicture } from '../../../../native/trainer/picture.ts';
 import { cropToSize, stretchToSquare } from '../../../../native/trainer/resample.ts';
@@ -92,6 +93,22 @@ describe('decodePicture, resizing', () => {
       assert.deepEqual([widthPx, heightPx], target);
       const mean = meanDifference(pixels, expected);
       assert.ok(mean <= MAX_MEAN_DIFFERENCE, `mean difference ${mean.toFixed(2)}`);
+    });
+  }
+
+  for (const { pattern, width, height, resolution } of golden.bucketed) {
+    it(`turns ${width}×${height} upright before it looks for the bucket`, async () => {
+      const bytes = await patternPng(pattern, width, height);
+      const upright = await decodePicture(bytes, resolution, LOCAL_PICTURE_LIMITS, 'bucket');
+      for (const [orientation, angle] of [
+        [3, 180],
+        [6, 270],
+        [8, 90],
+      ] as const) {
+        const turned = sharp(bytes).rotate(angle).withMetadata({ orientation }).webp({ lossless: true });
+        const found = await decodePicture(await turned.toBuffer(), resolution, LOCAL_PICTURE_LIMITS, 'bucket');
+        assert.deepEqual(found, upright, `orientation ${orientation}`);
+      }
     });
   }
 });

@@ -53,6 +53,7 @@ SyntheticJob read_job(Options& options, int64_t default_epochs) {
                 .batch_size = options.integer("batch", 1),
                 .gradient_accumulation = options.integer("accumulation", 1),
                 .max_grad_norm = std::nullopt,
+                .train_text_encoder = options.integer("train-text-encoder", 0) != 0,
                 .gradient_checkpointing = options.integer("gradient-checkpointing", 0) != 0};
   return job;
 }

@@ -17,7 +17,7 @@ constexpr const char* kUsage =
     "\n"
     "job options: --device cpu|cuda --threads N --precision no|fp16|bf16 --size PX --images N --seed N --rank N\n"
     "             --alpha X --dropout X --learning-rate X --epochs N --batch N --accumulation N\n"
-    "             --gradient-checkpointing 0|1\n";
+    "             --train-text-encoder 0|1 --gradient-checkpointing 0|1\n";
 
 struct Command {
   const char* name;

@@ -53,6 +53,9 @@ inline TrainingConfig golden_config(const Json& training) {
   config.ema_decay = number_or_none(job["ema_decay"]);
   config.flip = job["flip"].get<bool>();
   config.caption_dropout = job["caption_dropout"].get<double>();
+  // Records of trainings that do not use them lack the keys that came later.
+  config.train_text_encoder = job.value("train_text_encoder", false);
+  config.text_encoder_learning_rate = number_or_none(job.value("text_encoder_learning_rate", Json()));
   return config;
 }
 

@@ -71,7 +71,28 @@ TRAININGS = {
         image_count=8,
         sizes_px=((96, 64), (64, 96), (64, 64)),
     ),
+    "text_encoder": Training(Job(seed=32, rank=4, alpha=8.0, epochs=25, train_text_encoder=True), image_count=4),
+    # With the empty caption among the others, and one norm over both networks.
+    "text_encoder_accumulating": Training(
+        Job(
+            seed=33,
+            rank=2,
+            alpha=4.0,
+            epochs=34,
+            batch_size=3,
+            gradient_accumulation=2,
+            max_grad_norm=0.1,
+            caption_dropout=0.3,
+            train_text_encoder=True,
+        )
+    ),
+    "text_encoder_rate": Training(
+        Job(**SMALL, seed=34, train_text_encoder=True, text_encoder_learning_rate=4e-4, lr_scheduler="linear")
+    ),
 }
+
+# Keys of a job that came later: records of trainings that do not use them stay as they were.
+LATER = {"train_text_encoder": False, "text_encoder_learning_rate": None}
 
 
 def randn(seed: int, *shape: int) -> torch.Tensor:
@@ -110,6 +131,7 @@ def write_training(name: str, training: Training) -> None:
     record = {"modelSeed": MODEL_SEED, **asdict(training), **result}
     if not training.sizes_px:
         del record["sizes_px"]
+    record["job"] = {key: value for key, value in record["job"].items() if key not in LATER or value != LATER[key]}
     (GOLDEN / "training" / f"{name}.json").write_text(json.dumps(record, separators=(",", ":")) + "\n")
     print(name, len(result["losses"]), result["losses"][0], result["losses"][-1], flush=True)
 

@@ -14,6 +14,7 @@ from random_model import make_scheduler, mix64
 
 LORA_INIT, EPOCH_ORDER, LATENT_SAMPLE, TIMESTEP, NOISE, FLIP, CAPTION_DROPOUT, NOISE_OFFSET = 1, 2, 3, 4, 5, 7, 8, 9
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]  # as examples/dreambooth/train_dreambooth_lora.py has them
 
 
 def stream(seed: int, number: int, index: int) -> torch.Generator:
@@ -40,6 +41,8 @@ class Job:
     ema_decay: float | None = None
     flip: bool = False
     caption_dropout: float = 0.0
+    train_text_encoder: bool = False
+    text_encoder_learning_rate: float | None = None
 
 
 class Lion(torch.optim.Optimizer):
@@ -59,7 +62,7 @@ class Lion(torch.optim.Optimizer):
                 momentum.mul_(beta2).add_((1 - beta2) * parameter.grad)
 
 
-def make_optimizer(job: Job, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(job: Job, parameters: list) -> torch.optim.Optimizer:
     if job.optimizer == "lion":
         return Lion(parameters, lr=job.learning_rate, weight_decay=job.weight_decay)
     if job.optimizer == "prodigy":
@@ -130,10 +133,16 @@ def epoch_batches(order: torch.Tensor, sizes: list[tuple[int, int]], batch_size:
     return [torch.tensor(batch) for batch in batches + [rest for rest in waiting.values() if rest]]
 
 
-def lora_modules(unet) -> list[tuple[str, LoraLinear]]:
+def lora_modules(model, prefix: str = "") -> list[tuple[str, LoraLinear]]:
     """The LoRA layers with diffusers' names, sorted by code point: position = ordinal of stream 1."""
-    found = {n.removeprefix("base_model.model."): m for n, m in unet.named_modules() if isinstance(m, LoraLinear)}
-    return sorted(found.items())
+    found = {n.removeprefix("base_model.model."): m for n, m in model.named_modules() if isinstance(m, LoraLinear)}
+    return sorted((prefix + name.removeprefix(prefix), module) for name, module in found.items())
+
+
+def add_lora(model: torch.nn.Module, job: Job, targets: list[str]):
+    return get_peft_model(
+        model, LoraConfig(r=job.rank, lora_alpha=job.alpha, target_modules=targets, lora_dropout=0.0, bias="none")
+    )
 
 
 def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[torch.Tensor]) -> dict:
@@ -147,11 +156,16 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
         # The mirrored pictures after the others.
         mirrored = [image.flip(1) for image in images] if job.flip else []
         posteriors = [vae.encode(pixels(image)).latent_dist for image in images + mirrored]
-        text = torch.cat([text_encoder(ids).last_hidden_state for ids in [*captions, caption([])]])
+        token_ids = torch.cat([*captions, caption([])])
+        text = torch.cat([text_encoder(ids).last_hidden_state for ids in token_ids.split(1)])
 
-    config = LoraConfig(r=job.rank, lora_alpha=job.alpha, target_modules=TARGETS, lora_dropout=0.0, bias="none")
-    unet = get_peft_model(models["unet"], config)
+    unet = add_lora(models["unet"], job, TARGETS)
     modules = lora_modules(unet)
+    unet_count = 2 * len(modules)
+    if job.train_text_encoder:
+        text_encoder = add_lora(text_encoder, job, TEXT_TARGETS)
+        # The text encoder's ordinals follow the UNet's. transformers 5 leaves the prefix out in memory.
+        modules += lora_modules(text_encoder, "text_model.")
     parameters = []
     for ordinal, (_, module) in enumerate(modules):
         a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
@@ -163,7 +177,11 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
     n = len(images)
     sizes = [(image.shape[1], image.shape[0]) for image in images]
     micro_steps_per_epoch = sum(math.ceil(sizes.count(size) / job.batch_size) for size in set(sizes))
-    optimizer = make_optimizer(job, parameters)
+    groups = [{"params": parameters[:unet_count]}]
+    if job.train_text_encoder:
+        rate = job.text_encoder_learning_rate or job.learning_rate
+        groups.append({"params": parameters[unet_count:], "lr": rate})
+    optimizer = make_optimizer(job, groups)
     lr_scheduler = make_lr_scheduler(job, optimizer, micro_steps_per_epoch)
     ema = None if job.ema_decay is None else EMAModel(parameters, decay=job.ema_decay)
     losses, timesteps_of_step, learning_rates, gradients = [], [], [], {}
@@ -191,7 +209,11 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
                 noise += job.noise_offset * offset
             noisy = scheduler.add_noise(latent, noise, timesteps)
             target = noise if job.prediction_type == "epsilon" else scheduler.get_velocity(latent, noise, timesteps)
-            prediction = unet(noisy, timesteps, encoder_hidden_states=text[captions_of_rows]).sample
+            if job.train_text_encoder:
+                states = text_encoder(token_ids[captions_of_rows]).last_hidden_state
+            else:
+                states = text[captions_of_rows]
+            prediction = unet(noisy, timesteps, encoder_hidden_states=states).sample
             loss = loss_of(prediction, target, timesteps, scheduler, job)
             (loss / job.gradient_accumulation).backward()
             losses.append(loss.item())
@@ -223,6 +245,8 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
         for side in "AB"
     }
     unet.unload()
+    if job.train_text_encoder:
+        text_encoder.unload()
     return {
         "losses": losses,
         "timesteps": timesteps_of_step,

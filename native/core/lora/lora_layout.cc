@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 namespace brushwork {
 
@@ -50,6 +51,22 @@ LoraLayout LoraLayoutBuilder::finish() const {
   layout.a_groups = renumber(a_groups_);
   layout.b_groups = renumber(b_groups_);
   return layout;
+}
+
+LoraLayout join_layouts(LoraLayout unet, const LoraLayout& text_encoder) {
+  const TextEncoderPart part{static_cast<int64_t>(unet.targets.size()),
+                             {static_cast<int64_t>(unet.a_groups.size()), static_cast<int64_t>(unet.b_groups.size())}};
+  const auto append = [&part](std::vector<std::vector<int64_t>>& groups, std::vector<std::vector<int64_t>> added) {
+    for (auto& group : added) {
+      for (auto& i : group) i += part.target;
+      groups.push_back(std::move(group));
+    }
+  };
+  unet.targets.insert(unet.targets.end(), text_encoder.targets.begin(), text_encoder.targets.end());
+  append(unet.a_groups, text_encoder.a_groups);
+  append(unet.b_groups, text_encoder.b_groups);
+  unet.text_encoder = part;
+  return unet;
 }
 
 }  // namespace brushwork

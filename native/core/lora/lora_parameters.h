@@ -20,13 +20,15 @@ struct LoraConfig {
   double scale() const { return alpha / static_cast<double>(rank); }
 };
 
-// All LoRA parameters of a UNet in one flat float32 tensor, and their gradients in another. A module's index is its
-// ordinal in the recipe's stream 1 (names sorted by code point). Where in the flat tensor a module lies is not part of
-// the contract: go through `a(i)` and `b(i)`, or treat the flat tensor as a whole.
+// All LoRA parameters of a training in one flat float32 tensor, and their gradients in another. A module's index is its
+// ordinal in the recipe's stream 1 (the UNet's names sorted by code point, then the text encoder's in the same way).
+// Where in the flat tensor a module lies is not part of the contract: go through `a(i)` and `b(i)`, or treat the flat
+// tensor as a whole.
 class LoraParameters {
  public:
-  // Parameters for `layout` (`UNet::lora_layout()`) on `device`, all zero. Throws INVALID_REQUEST for a rank < 1, a
-  // dropout outside [0, 1), an alpha that is not positive and finite, or no targets.
+  // Parameters for `layout` (`UNet::lora_layout()`, or that joined with the text encoder's) on `device`, all zero.
+  // Throws INVALID_REQUEST for a rank < 1, a dropout outside [0, 1), an alpha that is not positive and finite, or no
+  // targets.
   LoraParameters(const LoraLayout& layout, const LoraConfig& config, torch::Device device);
 
   // The recipe's initial values: A ~ uniform(-1/sqrt(in), 1/sqrt(in)) drawn on the CPU as (rank, in) float32 from

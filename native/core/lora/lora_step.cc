@@ -29,6 +29,7 @@ LoraStep::LoraStep(const LoraParameters& parameters, torch::Dtype compute_dtype,
   }
 
   const LoraLayout& layout = parameters.layout();
+  if (layout.text_encoder) text_encoder_groups_ = layout.text_encoder->groups;
   const auto first = [&](const std::vector<int64_t>& group) {
     return layout.targets[static_cast<size_t>(group.at(0))];
   };

@@ -9,8 +9,9 @@
 
 namespace brushwork {
 
-// Make one per forward pass of the UNet, from parameters of that UNet's targets. Gradients of what was computed with it
-// flow back to `parameters.gradients()` as float32.
+// Make one per forward pass, from parameters of that model's targets; where the text encoder is trained as well, one
+// for its pass and the UNet's after it. Gradients of what was computed with it flow back to `parameters.gradients()` as
+// float32.
 class LoraStep {
  public:
   // `compute_dtype`: the UNet's (`UNet::dtype()`). `dropout_generator`: on the parameters' device, seeded for this
@@ -23,6 +24,9 @@ class LoraStep {
   // The stacked B (n, out, rank) of one group, times alpha / rank, and divided by the probability of keeping an input
   // where there is dropout: x W^T + b + dropped(x) A^T B^T is the layer's result.
   const torch::Tensor& b_group(int64_t group) const { return b_groups_[static_cast<size_t>(group)]; }
+
+  // Where the text encoder's groups begin; none: it has no LoRA.
+  const std::optional<LoraGroups>& text_encoder_groups() const { return text_encoder_groups_; }
 
   // Whether inputs are dropped in this step; if not, `dropped` must not be called.
   bool has_dropout() const { return dropout_generator_.has_value(); }
@@ -38,6 +42,7 @@ class LoraStep {
   std::optional<torch::Generator> dropout_generator_;
   std::vector<torch::Tensor> a_groups_;
   std::vector<torch::Tensor> b_groups_;
+  std::optional<LoraGroups> text_encoder_groups_;
 };
 
 }  // namespace brushwork

@@ -1,39 +1,14 @@
 #include "core/model/attention.h"
 
+#include "core/model/lora_linear.h"
+
 namespace brushwork {
 
-namespace {
-
-// A(dropout(x)) of the n modules of an A group on the same input: x (N, in) -> (n, N, r).
-torch::Tensor lora_low(LoraStep& lora, int64_t a_group, const torch::Tensor& x) {
-  const auto& a = lora.a_group(a_group);  // (n, r, in)
-  if (lora.has_dropout()) return at::bmm(lora.dropped(x, a.size(0)), a.transpose(1, 2));
-  return at::linear(x, a.flatten(0, 1)).unflatten(1, {a.size(0), a.size(1)}).transpose(0, 1);
-}
-
-// y + B(low) of the n modules of a B group: y (n, N, out), low (n, N, r) -> (n, N, out).
-torch::Tensor lora_add(LoraStep& lora, int64_t b_group, const torch::Tensor& y, const torch::Tensor& low) {
-  return at::baddbmm(y, low, lora.b_group(b_group).transpose(1, 2));
-}
-
-// A frozen layer with the LoRA of a single module: (N, in) -> (N, out). The result may be changed in place.
-torch::Tensor lora_linear(LoraStep* lora, const LoraLayoutBuilder::Groups& groups, const Linear& layer,
-                          const torch::Tensor& x) {
-  if (lora == nullptr) return layer(x);
-  const auto low = lora_low(*lora, groups.a, x).squeeze(0);
-  // In place: the layer's result is needed by no gradient.
-  return layer(x).addmm_(low, lora->b_group(groups.b).squeeze(0).t());
-}
-
-}  // namespace
-
-TextProjections::Slot TextProjections::add(const torch::Tensor& key_weight, const torch::Tensor& value_weight) {
-  const Slot slot{columns_, count_};
+size_t TextProjections::add(const torch::Tensor& key_weight, const torch::Tensor& value_weight) {
   parts_.push_back(key_weight);
   parts_.push_back(value_weight);
-  columns_ += key_weight.size(0) + value_weight.size(0);
-  ++count_;
-  return slot;
+  columns_.push_back(key_weight.size(0) + value_weight.size(0));
+  return columns_.size() - 1;
 }
 
 void TextProjections::finish() {
@@ -43,7 +18,8 @@ void TextProjections::finish() {
 
 TextInput TextProjections::prepare(const torch::Tensor& states, const torch::Tensor& keys_values,
                                    LoraStep* lora) const {
-  TextInput input{keys_values, {}};
+  // One split for all: its gradient is one concatenation.
+  TextInput input{keys_values.split_with_sizes(columns_, 2), {}};
   if (lora != nullptr) {
     input.lora_low = lora_low(*lora, LoraLayoutBuilder::kTextGroup, states.flatten(0, 1)).split(2);
   }
@@ -71,20 +47,18 @@ CrossAttention::CrossAttention(const Weights& weights, int64_t channels, const A
     : head_count_(shape.head_count),
       q_(Linear::load(weights.at("to_q"), channels, channels, /*with_bias=*/false)),
       out_(Linear::load(weights.at("to_out", 0), channels, channels)),
-      text_slot_(text.add(weights.take("to_k.weight", {channels, shape.text_width}),
-                          weights.take("to_v.weight", {channels, shape.text_width}))),
+      text_index_(text.add(weights.take("to_k.weight", {channels, shape.text_width}),
+                           weights.take("to_v.weight", {channels, shape.text_width}))),
       q_lora_(layout.add(weights.path(), {"to_q"}, channels, channels)),
       kv_lora_(layout.add_text(weights.path(), {"to_k", "to_v"}, shape.text_width, channels)),
       out_lora_(layout.add(weights.path(), {"to_out.0"}, channels, channels)) {}
 
 torch::Tensor CrossAttention::forward(const torch::Tensor& x, const TextInput& text, LoraStep* lora) const {
-  const auto channels = x.size(1), batch_size = text.keys_values.size(0);
-  auto keys_values = text.keys_values.narrow(2, text_slot_.column, 2 * channels)
-                         .flatten(0, 1)
-                         .unflatten(1, {2, channels})
-                         .transpose(0, 1);  // (2, B S, C)
-  if (lora != nullptr) keys_values = lora_add(*lora, kv_lora_.b, keys_values, text.lora_low[text_slot_.index]);
-  const auto parts = keys_values.unflatten(1, {batch_size, text.keys_values.size(1)}).unbind(0);
+  const auto& frozen = text.keys_values[text_index_];
+  const auto channels = x.size(1), batch_size = frozen.size(0);
+  auto keys_values = frozen.flatten(0, 1).unflatten(1, {2, channels}).transpose(0, 1);  // (2, B S, C)
+  if (lora != nullptr) keys_values = lora_add(*lora, kv_lora_.b, keys_values, text.lora_low[text_index_]);
+  const auto parts = keys_values.unflatten(1, {batch_size, frozen.size(1)}).unbind(0);
   const auto q = lora_linear(lora, q_lora_, q_, x).unflatten(0, {batch_size, x.size(0) / batch_size});
   return lora_linear(lora, out_lora_, out_, attend(q, parts[0], parts[1], head_count_).flatten(0, 1));
 }
@@ -101,7 +75,7 @@ TransformerBlock::TransformerBlock(const Weights& weights, int64_t channels, con
 
 torch::Tensor TransformerBlock::forward(const torch::Tensor& x, const TextInput& text, LoraStep* lora) const {
   // 1. Image tokens to themselves. Outputs of linear layers are needed by no gradient, so inputs are added in place.
-  auto hidden = self_attention_.forward(norm1_(x), text.keys_values.size(0), lora).add_(x);
+  auto hidden = self_attention_.forward(norm1_(x), text.batch_size(), lora).add_(x);
   // 2. Image tokens to the text.
   hidden = cross_attention_.forward(norm2_(hidden), text, lora).add_(hidden);
   // 3. Gated feed-forward.

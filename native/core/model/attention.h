@@ -17,25 +17,21 @@
 
 namespace brushwork {
 
-// What all cross attentions of one forward pass share: the frozen keys and values of the text, and the LoRA's first
-// half on the text, each computed once for all of them.
+// What all cross attentions of one forward pass read: the frozen keys and values of the text, and the LoRA's first half
+// on the text, each computed once for all of them. Where the text encoder is trained, gradients flow through both.
 struct TextInput {
-  torch::Tensor keys_values;  // (B, S, sum over cross attentions of 2 C)
+  std::vector<torch::Tensor> keys_values;  // per cross attention (B, S, 2 C)
   std::vector<torch::Tensor>
       lora_low;  // per cross attention (2, B S, r): A(dropout(text)) of to_k and to_v; empty without LoRA
+
+  int64_t batch_size() const { return keys_values.front().size(0); }
 };
 
 // Collects the frozen key and value weights of all cross attentions while a UNet loads.
 class TextProjections {
  public:
-  // Where one cross attention finds its part: the first column of its keys in `TextInput::keys_values`, and its place
-  // in `TextInput::lora_low`.
-  struct Slot {
-    int64_t column;
-    size_t index;
-  };
-
-  Slot add(const torch::Tensor& key_weight, const torch::Tensor& value_weight);
+  // Returns the place of this cross attention in `TextInput::keys_values` and `lora_low`.
+  size_t add(const torch::Tensor& key_weight, const torch::Tensor& value_weight);
   void finish();
   // (B, S, D) -> (B, S, sum of 2 C).
   torch::Tensor project(const torch::Tensor& states) const { return at::linear(states, all_); }
@@ -44,9 +40,8 @@ class TextProjections {
 
  private:
   std::vector<torch::Tensor> parts_;
-  torch::Tensor all_;  // (sum of 2 C, D)
-  int64_t columns_ = 0;
-  size_t count_ = 0;
+  torch::Tensor all_;             // (sum of 2 C, D)
+  std::vector<int64_t> columns_;  // per cross attention 2 C
 };
 
 // What a UNet part needs while it loads, besides its weights.
@@ -85,7 +80,7 @@ class CrossAttention {
   int64_t head_count_;
   Linear q_;
   Linear out_;
-  TextProjections::Slot text_slot_;
+  size_t text_index_;
   LoraLayoutBuilder::Groups q_lora_;
   LoraLayoutBuilder::Groups kv_lora_;
   LoraLayoutBuilder::Groups out_lora_;

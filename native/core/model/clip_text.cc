@@ -1,9 +1,11 @@
 #include "core/model/clip_text.h"
 
+#include <utility>
 #include <vector>
 
 #include "core/errors.h"
 #include "core/model/layers.h"
+#include "core/model/lora_linear.h"
 #include "core/model_io/json.h"
 
 // Structure: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/models/clip/modeling_clip.py
@@ -13,6 +15,18 @@ namespace brushwork {
 
 namespace {
 
+Linear cast(const Linear& layer, torch::Dtype dtype) { return {layer.weight.to(dtype), layer.bias.to(dtype)}; }
+
+LayerNorm cast(const LayerNorm& layer, torch::Dtype dtype) {
+  return {layer.weight.to(dtype), layer.bias.to(dtype), layer.eps};
+}
+
+// This model's own groups, as a joint layout numbers them.
+LoraGroups of_text_encoder(const LoraStep& lora, const LoraGroups& own) {
+  const LoraGroups& first = *lora.text_encoder_groups();
+  return {first.a + own.a, first.b + own.b};
+}
+
 struct EncoderLayer {
   LayerNorm norm1;
   Linear qkv;  // the three projections as one matrix
@@ -20,8 +34,12 @@ struct EncoderLayer {
   LayerNorm norm2;
   Linear in_mlp;
   Linear out_mlp;
+  LoraGroups qkv_lora;
+  LoraGroups out_lora;
 
-  static EncoderLayer load(const Weights& weights, const ClipTextConfig& config) {
+  // `path`: that of the layer's LoRA targets.
+  static EncoderLayer load(const Weights& weights, const std::string& path, const ClipTextConfig& config,
+                           LoraLayoutBuilder& layout) {
     const int64_t width = config.hidden_size;
     std::vector<torch::Tensor> rows, biases;
     for (const char* name : {"q_proj", "k_proj", "v_proj"}) {
@@ -34,13 +52,38 @@ struct EncoderLayer {
             Linear::load(weights.at("self_attn.out_proj"), width, width),
             LayerNorm::load(weights.at("layer_norm2"), width, config.layer_norm_eps),
             Linear::load(weights.at("mlp.fc1"), width, config.intermediate_size),
-            Linear::load(weights.at("mlp.fc2"), config.intermediate_size, width)};
+            Linear::load(weights.at("mlp.fc2"), config.intermediate_size, width),
+            layout.add(path + ".self_attn", {"q_proj", "k_proj", "v_proj"}, width, width),
+            layout.add(path + ".self_attn", {"out_proj"}, width, width)};
+  }
+
+  EncoderLayer to(torch::Dtype dtype) const {
+    return {cast(norm1, dtype),  cast(qkv, dtype),     cast(out, dtype), cast(norm2, dtype),
+            cast(in_mlp, dtype), cast(out_mlp, dtype), qkv_lora,         out_lora};
+  }
+
+  // Query, key and value of x (B, S, hidden_size), each of that shape.
+  std::vector<torch::Tensor> project(const torch::Tensor& x, LoraStep* lora) const {
+    if (lora == nullptr) return qkv(x).chunk(3, 2);
+    const auto rows = x.flatten(0, 1);
+    const auto frozen = qkv(rows).unflatten(1, {3, x.size(2)}).transpose(0, 1);  // (3, B S, hidden_size)
+    const auto groups = of_text_encoder(*lora, qkv_lora);
+    const auto all = lora_add(*lora, groups.b, frozen, lora_low(*lora, groups.a, rows));
+    return all.unflatten(1, {x.size(0), x.size(1)}).unbind(0);
+  }
+
+  // The last projection of the attention, (B, S, hidden_size) -> the same.
+  torch::Tensor project_out(const torch::Tensor& x, LoraStep* lora) const {
+    if (lora == nullptr) return out(x);
+    return lora_linear(lora, of_text_encoder(*lora, out_lora), out, x.flatten(0, 1))
+        .unflatten(0, {x.size(0), x.size(1)});
   }
 
   // (B, S, hidden_size) -> the same.
-  torch::Tensor forward(const torch::Tensor& x, const ClipTextConfig& config) const {
-    const auto parts = qkv(norm1(x)).chunk(3, 2);
-    const auto hidden = x + out(attend(parts[0], parts[1], parts[2], config.num_attention_heads, /*causal=*/true));
+  torch::Tensor forward(const torch::Tensor& x, const ClipTextConfig& config, LoraStep* lora) const {
+    const auto parts = project(norm1(x), lora);
+    const auto mixed = attend(parts[0], parts[1], parts[2], config.num_attention_heads, /*causal=*/true);
+    const auto hidden = x + project_out(mixed, lora);
     const auto inner = in_mlp(norm2(hidden));
     return hidden + out_mlp(config.hidden_act == "gelu" ? at::gelu(inner) : inner * at::sigmoid(1.702 * inner));
   }
@@ -80,6 +123,7 @@ struct ClipText::Parts {
   torch::Tensor position_embedding;  // (max_position_embeddings, hidden_size)
   std::vector<EncoderLayer> layers;
   LayerNorm final_norm;
+  LoraLayout lora_layout;
 };
 
 ClipText::ClipText(const ClipTextConfig& config, const Weights& weights) {
@@ -92,19 +136,34 @@ ClipText::ClipText(const ClipTextConfig& config, const Weights& weights) {
             at.take("embeddings.token_embedding.weight", {config.vocab_size, width}),
             at.take("embeddings.position_embedding.weight", {config.max_position_embeddings, width}),
             {},
-            LayerNorm::load(at.at("final_layer_norm"), width, config.layer_norm_eps)});
+            LayerNorm::load(at.at("final_layer_norm"), width, config.layer_norm_eps),
+            {}});
+  LoraLayoutBuilder layout(/*has_text_group=*/false);
   for (size_t i = 0; i < static_cast<size_t>(config.num_hidden_layers); ++i) {
-    parts_->layers.push_back(EncoderLayer::load(at.at("encoder.layers", i), config));
+    const auto path = "text_model.encoder.layers." + std::to_string(i);
+    parts_->layers.push_back(EncoderLayer::load(at.at("encoder.layers", i), path, config, layout));
   }
+  parts_->lora_layout = layout.finish();
 }
+ClipText::ClipText(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 ClipText::~ClipText() = default;
 ClipText::ClipText(ClipText&&) noexcept = default;
 
 const ClipTextConfig& ClipText::config() const { return parts_->config; }
+const LoraLayout& ClipText::lora_layout() const { return parts_->lora_layout; }
 
-torch::Tensor ClipText::encode(const torch::Tensor& token_ids) const {
-  const torch::NoGradGuard no_grad;
+ClipText ClipText::to(torch::Dtype dtype) const {
+  auto parts = std::make_unique<Parts>(*parts_);
+  parts->token_embedding = parts->token_embedding.to(dtype);
+  parts->position_embedding = parts->position_embedding.to(dtype);
+  for (EncoderLayer& layer : parts->layers) layer = layer.to(dtype);
+  parts->final_norm = cast(parts->final_norm, dtype);
+  return ClipText(std::move(parts));
+}
+
+torch::Tensor ClipText::encode(const torch::Tensor& token_ids, LoraStep* lora) const {
   const Parts& p = *parts_;
+  if (lora != nullptr && !lora->text_encoder_groups()) lora = nullptr;
   if (token_ids.dim() != 2 || token_ids.size(1) > p.config.max_position_embeddings) {
     throw Error(ErrorCode::kInvalidRequest, "captions may have " + std::to_string(p.config.max_position_embeddings) +
                                                 " tokens at most, truncate them");
@@ -117,7 +176,7 @@ torch::Tensor ClipText::encode(const torch::Tensor& token_ids) const {
   }
   auto x = at::embedding(p.token_embedding, token_ids.to(p.token_embedding.device())) +
            p.position_embedding.narrow(0, 0, token_ids.size(1));
-  for (const EncoderLayer& layer : p.layers) x = layer.forward(x, p.config);
+  for (const EncoderLayer& layer : p.layers) x = layer.forward(x, p.config, lora);
   return p.final_norm(x).to(torch::kFloat32);
 }
 

@@ -243,17 +243,22 @@ struct BlockRunner {
     const ResnetBlock& resnet = level.resnets[index];
     const Transformer2d* transformer = index < level.transformers.size() ? &level.transformers[index] : nullptr;
     const size_t part_count = parts.size();
-    const auto forward = [&resnet, transformer, part_count, time = time, keys_values = text.keys_values](
+    const auto text_end = static_cast<std::ptrdiff_t>(part_count + text.keys_values.size());
+    const auto forward = [&resnet, transformer, part_count, text_end, time = time](
                              const std::vector<torch::Tensor>& inputs, LoraStep* lora) {
       // A node of the block's own, so that gradients are summed in the same order with and without checkpointing.
       const auto x = part_count == 1 ? inputs[0].alias() : at::cat({inputs[0], inputs[1]}, 1);
       const auto hidden = resnet.forward(x, time);
       if (transformer == nullptr) return hidden;
-      const auto lora_low = inputs.begin() + static_cast<std::ptrdiff_t>(part_count);
-      return transformer->forward(hidden, {keys_values, {lora_low, inputs.end()}}, lora);
+      const auto keys_values = inputs.begin() + static_cast<std::ptrdiff_t>(part_count);
+      const auto lora_low = inputs.begin() + text_end;
+      return transformer->forward(hidden, {{keys_values, lora_low}, {lora_low, inputs.end()}}, lora);
     };
     auto inputs = parts;
-    if (transformer != nullptr) inputs.insert(inputs.end(), text.lora_low.begin(), text.lora_low.end());
+    if (transformer != nullptr) {
+      inputs.insert(inputs.end(), text.keys_values.begin(), text.keys_values.end());
+      inputs.insert(inputs.end(), text.lora_low.begin(), text.lora_low.end());
+    }
     if (lora == nullptr || !gradient_checkpointing) return forward(inputs, lora);
     return checkpointed(
         [forward](const std::vector<torch::Tensor>& kept, LoraStep& step) { return forward(kept, &step); }, inputs,
@@ -274,7 +279,6 @@ int64_t UNet::parameter_count() const { return parts_->parameter_count; }
 const LoraLayout& UNet::lora_layout() const { return parts_->lora_layout; }
 
 TextKeysValues UNet::prepare_text(const torch::Tensor& states) const {
-  const torch::NoGradGuard no_grad;
   const auto cast = states.to(parts_->dtype);
   return {cast, parts_->text_projections.project(cast)};
 }

@@ -41,7 +41,8 @@ struct UNetConfig {
 };
 
 // Text as the UNet uses it: the encoder's states, and what the frozen key and value weights of every cross attention
-// make of them, computed once per caption. Rows are captions, or the samples of a batch.
+// make of them, computed once per caption unless the text encoder is trained. Rows are captions, or the samples of a
+// batch.
 struct TextKeysValues {
   torch::Tensor states;       // (B, S, D)
   torch::Tensor keys_values;  // (B, S, sum over cross attentions of 2 C)
@@ -66,7 +67,8 @@ class UNet {
   // The modules that get a LoRA: to_q, to_k, to_v and to_out.0 of every attention.
   const LoraLayout& lora_layout() const;
 
-  // Multiplies text states (B, S, D), any float dtype, with all frozen key and value weights.
+  // Multiplies text states (B, S, D), any float dtype, with all frozen key and value weights; with autograd where the
+  // states have it.
   TextKeysValues prepare_text(const torch::Tensor& states) const;
 
   // The model's prediction (B, out_channels, H, W) in float32. `sample` (B, in_channels, H, W) float32, `timesteps` (B)

@@ -29,7 +29,8 @@ void check_options(const BaseModel& model, const SampleOptions& options) {
 }
 
 // Keys and values of the prompt, with guidance preceded by those of the negative prompt: (1 or 2, S, …).
-TextKeysValues encode_prompts(const BaseModel& model, const SampleOptions& options, bool guided) {
+TextKeysValues encode_prompts(const BaseModel& model, const LoraParameters* lora, const SampleOptions& options,
+                              bool guided) {
   const auto token_count = model.text_encoder.config().max_position_embeddings;
   const auto vocab_size = model.text_encoder.config().vocab_size;
   const auto to_ids = [&](const std::vector<int32_t>& token_ids, const char* name) {
@@ -40,7 +41,10 @@ TextKeysValues encode_prompts(const BaseModel& model, const SampleOptions& optio
   };
   auto ids = to_ids(options.token_ids, "the prompt");
   if (guided) ids = torch::cat({to_ids(options.negative_token_ids, "the negative prompt"), ids});
-  return model.unet.prepare_text(model.text_encoder.encode(ids.to(model.unet.device())));
+  std::optional<LoraStep> text_lora;
+  if (lora != nullptr) text_lora.emplace(*lora, torch::kFloat32);
+  return model.unet.prepare_text(
+      model.text_encoder.encode(ids.to(model.unet.device()), text_lora ? &*text_lora : nullptr));
 }
 
 Picture to_picture(const torch::Tensor& decoded, const SampleOptions& options) {
@@ -86,7 +90,7 @@ Picture sample_picture(const BaseModel& model, const LoraParameters* lora, const
   check_options(model, options);
   const DdimScheduler scheduler(model.scheduler, options.step_count);
   const bool guided = options.guidance_scale > 1;
-  const auto text = encode_prompts(model, options, guided);
+  const auto text = encode_prompts(model, lora, options, guided);
 
   const auto generator = make_generator(static_cast<uint64_t>(options.seed));
   const int64_t factor_px = model.vae.scale_factor_px();

@@ -71,6 +71,7 @@ std::vector<Fact> identity(const Trainer& trainer) {
           {"image_count", std::to_string(trainer.batches().image_count())},
           {"batch_size", std::to_string(config.batch_size)},
           {"gradient_accumulation", std::to_string(config.gradient_accumulation)},
+          {"train_text_encoder", config.train_text_encoder ? "on" : "off", "off"},
           {"lora_layout", layout_fingerprint(trainer.lora())},
           {"optimizer", optimizer_name(config.optimizer), optimizer_name(OptimizerKind::kAdamW)},
           {"ema", config.ema_decay ? "on" : "off", "off"},

@@ -6,7 +6,7 @@
 //
 //   format_version, seed, rank, alpha, lora_layout (module names, shapes and places), precision, image_count,
 //   batch_size, gradient_accumulation, optimizer, ema_decay set or not,
-//   how many pictures have which size                                    refused: the state would mean something else
+//   train_text_encoder, how many pictures have which size                refused: the state would mean something else
 //   everything else of the configuration                                 the job's value is used from here on
 //
 // Whether pictures, captions and base model are the same is for the caller to know: their bytes are not in the file.

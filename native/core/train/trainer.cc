@@ -35,6 +35,11 @@ const TrainingConfig& checked(const TrainingConfig& config) {
           "ema_decay must be at least 0 and below 1, or absent for no average.");
   require(config.caption_dropout >= 0 && config.caption_dropout <= 1, "caption_dropout must be 0 to 1.");
   require(config.repeats >= 1, "repeats must be at least 1.");
+  const auto& text_rate = config.text_encoder_learning_rate;
+  require(!text_rate || (std::isfinite(*text_rate) && *text_rate > 0),
+          "text_encoder_learning_rate must be above 0, or absent for that of the rest.");
+  require(!text_rate || !config.train_text_encoder || config.optimizer != OptimizerKind::kProdigy,
+          "Prodigy finds one learning rate for all; leave text_encoder_learning_rate out.");
   return config;
 }
 
@@ -57,15 +62,21 @@ torch::Tensor values_of(const std::vector<int64_t>& values, const torch::Tensor&
 }
 
 LoraParameters draw_lora(const BaseModel& model, const TrainingConfig& config) {
-  LoraParameters lora(model.unet.lora_layout(), {config.rank, config.alpha, config.dropout}, model.unet.device());
+  auto layout = model.unet.lora_layout();
+  if (config.train_text_encoder) layout = join_layouts(std::move(layout), model.text_encoder.lora_layout());
+  LoraParameters lora(layout, {config.rank, config.alpha, config.dropout}, model.unet.device());
   lora.initialize([&](int64_t ordinal) { return make_generator(place(config, RandomStream::kLoraInit, ordinal)); });
   return lora;
 }
 
 EncodeOptions encode_options(const TrainingConfig& config, std::vector<int32_t> empty_caption) {
-  if (config.caption_dropout == 0.0) return {.flipped = config.flip, .empty_caption = {}};
+  EncodeOptions options;
+  options.flipped = config.flip;
+  options.train_text_encoder = config.train_text_encoder;
+  if (config.caption_dropout == 0.0) return options;
   require(!empty_caption.empty(), "caption_dropout needs the empty caption.");
-  return {.flipped = config.flip, .empty_caption = std::move(empty_caption)};
+  options.empty_caption = std::move(empty_caption);
+  return options;
 }
 
 LrSchedule make_lr_schedule(const TrainingConfig& config, int64_t micro_steps_per_epoch) {
@@ -91,6 +102,10 @@ Trainer::Trainer(const BaseModel& model, const TrainingConfig& config, std::vect
       batches_(data_.size_of_image, config.repeats, config.batch_size),
       lr_schedule_(make_lr_schedule(config, batches_.count())) {
   if (model.unet.dtype() == torch::kFloat16) scaler_.emplace(device_);
+  if (config.train_text_encoder) trained_text_encoder_.emplace(model.text_encoder.to(model.unet.dtype()));
+  if (config.train_text_encoder && config.text_encoder_learning_rate) {
+    text_encoder_rate_.emplace(lora_, *config.text_encoder_learning_rate / config.learning_rate);
+  }
   if (config.ema_decay) ema_.emplace(lora_, *config.ema_decay);
   if (config.min_snr_gamma) loss_weights_ = schedule_.min_snr_weights(*config.min_snr_gamma);
   allocate_inputs();
@@ -241,6 +256,12 @@ torch::Tensor Trainer::draw_noise(at::IntArrayRef shape) const {
   return noise + config_.noise_offset * offset;
 }
 
+TextKeysValues Trainer::text_of(const torch::Tensor& caption_rows, LoraStep& lora) const {
+  if (!trained_text_encoder_) return data_.captions.select(caption_rows);
+  const auto token_ids = data_.caption_token_ids.index_select(0, caption_rows);
+  return model_.unet.prepare_text(trained_text_encoder_->encode(token_ids, &lora));
+}
+
 torch::Tensor Trainer::loss_of(const torch::Tensor& prediction, const torch::Tensor& target,
                                const torch::Tensor& timesteps) const {
   if (!loss_weights_.defined()) return torch::mse_loss(prediction, target);
@@ -257,7 +278,7 @@ void Trainer::accumulate_gradients(const ImageSize& size, const StepInputs& inpu
   const auto target = schedule_.target(latents, inputs.noise, inputs.timesteps);
 
   LoraStep lora(lora_, model_.unet.dtype(), dropout_generator_);
-  const auto text = data_.captions.select(inputs.caption_rows);
+  const auto text = text_of(inputs.caption_rows, lora);
   const auto prediction = model_.unet.forward(noisy, inputs.timesteps, text, &lora, config_.gradient_checkpointing);
   const auto loss = loss_of(prediction, target, inputs.timesteps);
   const auto share = loss / static_cast<double>(config_.gradient_accumulation);
@@ -270,7 +291,9 @@ void Trainer::optimizer_step() {
   torch::Tensor found_inf;
   if (scaler_) found_inf = scaler_->unscale_(gradients);
   if (config_.max_grad_norm) clip_grad_norm_(gradients, *config_.max_grad_norm);
+  if (text_encoder_rate_) text_encoder_rate_->before_step();
   optimizer_->step(gradients, learning_rate_, found_inf);
+  if (text_encoder_rate_) text_encoder_rate_->after_step();
   if (ema_) ema_->update(lora_.values(), optimizer_->step_count(), found_inf);
   if (scaler_) scaler_->update(found_inf);
   gradients.zero_();

@@ -20,6 +20,7 @@
 #include "core/train/lr_schedule.h"
 #include "core/train/noise_schedule.h"
 #include "core/train/optimizer.h"
+#include "core/train/text_encoder_rate.h"
 #include "core/train/training_data.h"
 
 namespace brushwork {
@@ -42,9 +43,12 @@ struct TrainingConfig {
   std::optional<double> min_snr_gamma = std::nullopt;
   double noise_offset = 0.0;
   std::optional<double> ema_decay = std::nullopt;
-  bool flip = false;             // half of the pictures, drawn at each micro-step, are mirrored
-  double caption_dropout = 0.0;  // probability of training on the empty caption
-  int64_t repeats = 1;           // how often each picture comes in an epoch
+  bool flip = false;                // half of the pictures, drawn at each micro-step, are mirrored
+  double caption_dropout = 0.0;     // probability of training on the empty caption
+  int64_t repeats = 1;              // how often each picture comes in an epoch
+  bool train_text_encoder = false;  // CLIP's attentions get a LoRA too, part of the same parameters
+  // Of the text encoder's LoRA, e.g. 5e-5; none: `learning_rate`.
+  std::optional<double> text_encoder_learning_rate = std::nullopt;
   // Less memory for more computation; changes no result.
   bool gradient_checkpointing = false;
 };
@@ -121,7 +125,7 @@ class Trainer {
   // Inputs of one micro-step, filled on the host and then read by device work only.
   struct StepInputs {
     torch::Tensor latent_rows;   // int64 (B), of `ImageSize::latent_means`
-    torch::Tensor caption_rows;  // int64 (B), of `TrainingData::captions`
+    torch::Tensor caption_rows;  // int64 (B), of `TrainingData::caption_token_ids`
     torch::Tensor latent_noise;  // float32 (B, C, H, W)
     torch::Tensor noise;         // float32 (B, C, H, W)
     torch::Tensor timesteps;     // int64 (B)
@@ -140,6 +144,8 @@ class Trainer {
   torch::Tensor draw_latent_rows(const torch::Tensor& image_indices) const;
   torch::Tensor draw_caption_rows(const torch::Tensor& image_indices) const;
   torch::Tensor draw_noise(at::IntArrayRef shape) const;
+  // The captions of `caption_rows`, as the UNet reads them: encoded once, or now where the text encoder is trained.
+  TextKeysValues text_of(const torch::Tensor& caption_rows, LoraStep& lora) const;
   torch::Tensor loss_of(const torch::Tensor& prediction, const torch::Tensor& target,
                         const torch::Tensor& timesteps) const;
   void accumulate_gradients(const ImageSize& size, const StepInputs& inputs);
@@ -158,7 +164,9 @@ class Trainer {
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<GradScaler> scaler_;
   std::optional<EmaWeights> ema_;
+  std::optional<TextEncoderRate> text_encoder_rate_;
   torch::Generator dropout_generator_;
+  std::optional<ClipText> trained_text_encoder_;  // of the UNet's type; none: it is not trained
   TrainingData data_;
   EpochBatches batches_;
   LrSchedule lr_schedule_;

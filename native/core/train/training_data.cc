@@ -114,21 +114,23 @@ void encode_images(const BaseModel& model, std::vector<TrainingImage>& images, b
   }
 }
 
-void encode_captions(const BaseModel& model, const std::vector<TrainingImage>& images,
-                     const std::vector<int32_t>& empty_caption, TrainingData& data) {
+void encode_captions(const BaseModel& model, const std::vector<TrainingImage>& images, const EncodeOptions& options,
+                     TrainingData& data) {
   std::map<std::vector<int32_t>, int64_t> rows;
-  std::vector<torch::Tensor> states;
+  std::vector<torch::Tensor> token_ids_of_rows, states;
   const auto row_of = [&](const std::vector<int32_t>& token_ids) {
     const auto [row, is_new] = rows.try_emplace(token_ids, static_cast<int64_t>(rows.size()));
     if (is_new) {
       const auto ids = torch::tensor(token_ids, torch::kInt64).unsqueeze(0).to(model.unet.device());
-      states.push_back(model.text_encoder.encode(ids));
+      token_ids_of_rows.push_back(ids);
+      if (!options.train_text_encoder) states.push_back(model.text_encoder.encode(ids));
     }
     return row->second;
   };
   for (const auto& image : images) data.caption_of_image.push_back(row_of(image.token_ids));
-  data.empty_caption = empty_caption.empty() ? -1 : row_of(empty_caption);
-  data.captions = model.unet.prepare_text(torch::cat(states));
+  data.empty_caption = options.empty_caption.empty() ? -1 : row_of(options.empty_caption);
+  data.caption_token_ids = torch::cat(token_ids_of_rows);
+  if (!options.train_text_encoder) data.captions = model.unet.prepare_text(torch::cat(states));
 }
 
 }  // namespace
@@ -143,7 +145,7 @@ TrainingData encode_training_data(const BaseModel& model, std::vector<TrainingIm
   TrainingData data{};
   sort_by_size(images, data);
   encode_images(model, images, options.flipped, should_stop, data);
-  encode_captions(model, images, options.empty_caption, data);
+  encode_captions(model, images, options, data);
   return data;
 }
 

@@ -1,8 +1,8 @@
 // Defines: TrainingImage, ImageSize, TrainingData (what the frozen models make of a job's pictures and captions,
 // computed once).
 //
-// Letters in shape comments: N images, K distinct captions, C latent channels; M images of one size, H and W its latent
-// height and width.
+// Letters in shape comments: N images, K distinct captions, S tokens, C latent channels; M images of one size, H and W
+// its latent height and width.
 #pragma once
 
 #include <cstdint>
@@ -31,6 +31,7 @@ using ShouldStop = std::function<bool()>;
 struct EncodeOptions {
   bool flipped = false;                // each picture mirrored left to right as well
   std::vector<int32_t> empty_caption;  // token ids; none: not encoded
+  bool train_text_encoder = false;     // captions are encoded at each step: `TrainingData::captions` stays undefined
 };
 
 // A size of pictures and the latents of those that have it, in the order of their names. R = M, or 2 M where pictures
@@ -49,9 +50,10 @@ struct TrainingData {
   std::vector<ImageSize> sizes;           // by width, then height
   std::vector<int64_t> size_of_image;     // (N), of `sizes`
   std::vector<int64_t> row_of_image;      // (N), of its size's latents
-  TextKeysValues captions;                // rows: (K)
+  TextKeysValues captions;                // rows: (K); undefined where the text encoder is trained
+  torch::Tensor caption_token_ids;        // int64 (K, S)
   std::vector<int64_t> caption_of_image;  // (N), rows of `captions`
-  int64_t empty_caption;                  // row of `captions`; -1 where it is not encoded
+  int64_t empty_caption;                  // row of `captions`; -1 where there is none
 
   int64_t image_count() const { return static_cast<int64_t>(caption_of_image.size()); }
 };

@@ -16,17 +16,21 @@ constexpr int64_t kRank = 8;
 constexpr double kAlpha = 32;
 
 // Parameters that are all different, so that no key can be exchanged for another unnoticed.
-static LoraParameters ramp_lora() {
-  LoraParameters lora(tiny_model().unet.lora_layout(), {kRank, kAlpha, 0.1}, torch::kCPU);
+static LoraParameters ramp_lora(bool with_text_encoder = false) {
+  const auto& model = tiny_model();
+  const auto layout = with_text_encoder ? join_layouts(model.unet.lora_layout(), model.text_encoder.lora_layout())
+                                        : model.unet.lora_layout();
+  LoraParameters lora(layout, {kRank, kAlpha, 0.1}, torch::kCPU);
   const torch::NoGradGuard no_grad;
   lora.values().detach().copy_(torch::linspace(-1, 1, lora.parameter_count()));
   return lora;
 }
 
-static std::string export_ramp(const std::string& name, const std::vector<PictureSize>& sizes = {{512, 512, 9}}) {
+static std::string export_ramp(const std::string& name, const std::vector<PictureSize>& sizes = {{512, 512, 9}},
+                               bool with_text_encoder = false) {
   const auto directory = temporary_directory() / name;
-  export_lora(ramp_lora(), {"stable-diffusion-v1-5/stable-diffusion-v1-5", 512, PredictionType::kEpsilon, sizes},
-              directory);
+  export_lora(ramp_lora(with_text_encoder),
+              {"stable-diffusion-v1-5/stable-diffusion-v1-5", 512, PredictionType::kEpsilon, sizes}, directory);
   return directory;
 }
 
@@ -68,6 +72,52 @@ TEST(all_three_files_give_the_same_change_of_every_module) {
     const double kohya_scale = alpha.item<double>() / static_cast<double>(kohya.tensor(down).size(0));
     CHECK(change(kohya, flat + ".lora_up.weight", down, kohya_scale).equal(expected));
   }
+}
+
+TEST(the_text_encoders_modules_are_in_all_formats) {
+  const auto directory = export_ramp("text-encoder", /*with_text_encoder=*/true);
+  const auto lora = ramp_lora(/*with_text_encoder=*/true);
+  const SafetensorsFile diffusers(directory + "/lora_weights.safetensors");
+  const SafetensorsFile peft(directory + "/peft/adapter_model.safetensors");
+  const SafetensorsFile peft_text(directory + "/peft_text_encoder/adapter_model.safetensors");
+  const SafetensorsFile kohya(directory + "/kohya.safetensors");
+  const int64_t first = lora.layout().text_encoder->target;
+  CHECK(first == 32 && lora.module_count() == 40);
+  CHECK(diffusers.entries().size() == 2 * 40 && kohya.entries().size() == 3 * 40 && peft.entries().size() == 2 * 32);
+  // Under the names of transformers before and since 5.6.
+  CHECK(peft_text.entries().size() == 2 * 2 * 8);
+  for (int64_t i = first; i < lora.module_count(); ++i) {
+    const auto& name = lora.targets()[static_cast<size_t>(i)].name;
+    CHECK(name.rfind("text_model.encoder.layers.", 0) == 0);
+    const auto a = lora.a(i), b = lora.b(i);
+    CHECK(diffusers.tensor("text_encoder." + name + ".lora_A.weight").equal(a));
+    CHECK(diffusers.tensor("text_encoder." + name + ".lora_B.weight").equal(b * (kAlpha / kRank)));
+    for (const auto& path : {name, name.substr(std::string("text_model.").size())}) {
+      CHECK(peft_text.tensor("base_model.model." + path + ".lora_A.weight").equal(a));
+      CHECK(peft_text.tensor("base_model.model." + path + ".lora_B.weight").equal(b));
+    }
+    auto flat = "lora_te_" + name;
+    std::replace(flat.begin(), flat.end(), '.', '_');
+    CHECK(kohya.tensor(flat + ".lora_down.weight").equal(a) && kohya.tensor(flat + ".lora_up.weight").equal(b));
+    CHECK(kohya.tensor(flat + ".alpha").item<double>() == kAlpha);
+  }
+  CHECK(kohya.contains("lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight"));
+
+  const auto header = Json::parse(diffusers.metadata().at("lora_adapter_metadata"));
+  CHECK((header.at("text_encoder.target_modules") == Json{"k_proj", "out_proj", "q_proj", "v_proj"}));
+  CHECK((header.at("unet.target_modules") == Json{"to_k", "to_out.0", "to_q", "to_v"}));
+  CHECK(header.at("text_encoder.r") == kRank && header.at("text_encoder.lora_alpha") == kRank);
+  CHECK(header.at("text_encoder.lora_dropout") == 0.0);
+  const JsonFile config(directory + "/peft_text_encoder/adapter_config.json");
+  CHECK(config.integer("lora_alpha") == 32 && config.integer("r") == kRank);
+  CHECK(config.value().at("auto_mapping").at("base_model_class") == "CLIPTextModel");
+}
+
+TEST(an_export_without_a_text_encoder_leaves_none_of_an_earlier_one) {
+  const auto directory = export_ramp("earlier", /*with_text_encoder=*/true);
+  CHECK(std::filesystem::exists(directory + "/peft_text_encoder/adapter_config.json"));
+  CHECK(export_ramp("earlier") == directory);
+  CHECK(!std::filesystem::exists(directory + "/peft_text_encoder"));
 }
 
 TEST(keys_are_those_that_the_readers_know) {

@@ -1,9 +1,10 @@
-"""Loads the three weight files of one training with diffusers and PEFT and compares them; run by hand.
+"""Loads the weight files of one training with diffusers and PEFT and compares them; run by hand.
 
     .venv/bin/python test/reference/check_exports.py <base model directory> <export directory>
 
-The export directory holds lora_weights.safetensors, peft/ and kohya.safetensors. Each file is loaded by its own reader
-into a fresh UNet: the change of every module and the output of one forward pass must agree.
+The export directory holds lora_weights.safetensors, peft/ and kohya.safetensors, and peft_text_encoder/ where the text
+encoder was trained. Each file is loaded by its own reader into fresh models: the change of every module and the output of
+one forward pass, from token ids to the predicted noise, must agree.
 """
 
 import pathlib
@@ -18,42 +19,59 @@ from transformers import CLIPTextModel
 TOLERANCE = 1e-5  # float32; folding alpha / rank into B rounds once where that is no power of two
 
 
-def load_unet(model: pathlib.Path) -> UNet2DConditionModel:
-    return UNet2DConditionModel.from_pretrained(model, subfolder="unet").eval()
+Models = dict[str, torch.nn.Module]
 
 
-def with_pipeline(model: pathlib.Path, file: pathlib.Path) -> torch.nn.Module:
-    unet = load_unet(model)
+def load_models(model: pathlib.Path) -> Models:
+    return {
+        "unet": UNet2DConditionModel.from_pretrained(model, subfolder="unet").eval(),
+        "text_encoder": CLIPTextModel.from_pretrained(model, subfolder="text_encoder").eval(),
+    }
+
+
+def with_peft(model: pathlib.Path, exports: pathlib.Path) -> Models:
+    models = load_models(model)
+    folders = {"unet": "peft", "text_encoder": "peft_text_encoder"}
+    return {
+        name: PeftModel.from_pretrained(models[name], exports / folder) if (exports / folder).exists() else models[name]
+        for name, folder in folders.items()
+    }
+
+
+def with_pipeline(model: pathlib.Path, file: pathlib.Path) -> Models:
+    models = load_models(model)
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(model, subfolder="vae"),
-        text_encoder=CLIPTextModel.from_pretrained(model, subfolder="text_encoder"),
         tokenizer=None,
-        unet=unet,
+        **models,
         scheduler=DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
     pipeline.load_lora_weights(file.parent, weight_name=file.name)
-    return unet
+    return models
 
 
-def changes(unet: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """ΔW of every LoRA module, by diffusers' name."""
+def changes(models: Models) -> dict[str, torch.Tensor]:
+    """ΔW of every LoRA module, by network and name."""
     found = {}
-    for name, module in unet.named_modules():
-        if isinstance(module, LoraLinear):
-            (adapter,) = module.active_adapters
-            found[name.removeprefix("base_model.model.")] = module.get_delta_weight(adapter).detach()
+    for network, model in models.items():
+        for name, module in model.named_modules():
+            if isinstance(module, LoraLinear):
+                (adapter,) = module.active_adapters
+                key = f"{network}.{name.removeprefix('base_model.model.')}"
+                found[key] = module.get_delta_weight(adapter).detach()
     return found
 
 
-def forward(unet: torch.nn.Module) -> torch.Tensor:
-    config = unet.config
+def forward(models: Models) -> torch.Tensor:
+    unet, text_encoder = models["unet"], models["text_encoder"]
     draw = torch.Generator().manual_seed(0)
-    sample = torch.randn(1, config["in_channels"], 16, 16, generator=draw)
-    text = torch.randn(1, 77, config["cross_attention_dim"], generator=draw)
+    sample = torch.randn(1, unet.config["in_channels"], 16, 16, generator=draw)
+    token_ids = torch.randint(0, text_encoder.config.vocab_size, (1, 77), generator=draw)
     with torch.no_grad():
+        text = text_encoder(token_ids).last_hidden_state
         return unet(sample, torch.tensor([500]), encoder_hidden_states=text).sample
 
 
@@ -63,15 +81,17 @@ def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
 
 def main() -> None:
     model, exports = map(pathlib.Path, sys.argv[1:])
-    base = forward(load_unet(model))
+    base = forward(load_models(model))
     loaded = {
-        "peft": PeftModel.from_pretrained(load_unet(model), exports / "peft"),
+        "peft": with_peft(model, exports),
         "diffusers": with_pipeline(model, exports / "lora_weights.safetensors"),
         "kohya": with_pipeline(model, exports / "kohya.safetensors"),
     }
     expected_changes, expected_output = changes(loaded["peft"]), forward(loaded["peft"])
-    print(f"peft: {len(expected_changes)} modules, output differs from the base by {relative(expected_output, base):.1e}")
-    faults = [] if relative(expected_output, base) > TOLERANCE else ["the LoRA changes nothing"]
+    count = {network: sum(key.startswith(f"{network}.") for key in expected_changes) for network in loaded["peft"]}
+    print(f"peft: modules {count}, output differs from the base by {relative(expected_output, base):.1e}")
+    faults = [f"{key} is not changed" for key, change in expected_changes.items() if not change.any()]
+    faults += [] if relative(expected_output, base) > TOLERANCE else ["the LoRA changes nothing"]
     for name in ("diffusers", "kohya"):
         actual = changes(loaded[name])
         if actual.keys() != expected_changes.keys():

@@ -1,4 +1,4 @@
-// Defines: PictureSize, LoraExportOptions, export_lora (one trained LoRA as the three files that readers expect).
+// Defines: PictureSize, LoraExportOptions, export_lora (one trained LoRA in the three formats that readers expect).
 #pragma once
 
 #include <cstdint>
@@ -30,7 +30,10 @@ struct LoraExportOptions {
 //   lora_weights.safetensors          diffusers keys; alpha / rank folded into B, header with lora_alpha = r
 //   peft/adapter_config.json          alpha here
 //   peft/adapter_model.safetensors    PEFT keys, raw B
+//   peft_text_encoder/                the same two files for the text encoder, only where it is trained
 //   kohya.safetensors                 kohya keys, raw B, alpha as a tensor per module
+//
+// A peft_text_encoder/ of an earlier export is removed. The other two files hold both networks.
 //
 // so that each reader makes the same ΔW = (alpha / rank) B A. Equal parameters give equal bytes. Throws INTERNAL when
 // the disk refuses.

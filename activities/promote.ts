@@ -6,7 +6,7 @@ import type { PromoteInput, PromoteResult } from '../common/activity-types.ts';
 import type { ManifestObject } from '../common/types.ts';
 import type { ControlDependencies } from './dependencies.ts';
 import { pruneCheckpoints } from './prune-checkpoints.ts';
-import { WEIGHTS_FILE, jobStagingPrefix, modelPrefix } from './weight-keys.ts';
+import { WEIGHTS_FILE, jobStagingPrefix, modelPrefix, optionalModelPrefix } from './weight-keys.ts';
 
 /**
  * Puts staged weights in their final place, inside the store, and clears away what training left behind: the staging
@@ -35,21 +35,28 @@ export async function promote(input: PromoteInput, deps: ControlDependencies): P
     throw new StorageUnavailableError(`${to.key} is not whole after copying it from ${object.key}.`);
   }
   await faultPoint('promote:copied', input.taskId);
-  await clearStaging(input, signal, deps);
+  await clear(optionalModelPrefix(input.styleId), new Set(ordered.map(targetKey)), signal, deps);
+  await clear(jobStagingPrefix(input), new Set(), signal, deps);
   await pruneCheckpoints({ ...input, newestEpoch: Infinity, count: deps.keepFinalCheckpoints }, signal, deps);
   await faultPoint('promote:end', input.taskId);
   return { modelUri: `${uriScheme}://${bucket}/${weightsKey}` };
 }
 
-/** The weights are in place by then: a store that does not delete holds nothing up. */
-async function clearStaging(
-  input: PromoteInput,
+/** Deletes all but `kept`. The weights are in place by then: a store that does not delete holds nothing up. */
+async function clear(
+  prefix: string,
+  kept: ReadonlySet<string>,
   signal: AbortSignal,
   { store, bucket }: ControlDependencies,
 ): Promise<void> {
   try {
-    await store.deleteAll(bucket, await store.list(bucket, jobStagingPrefix(input), { signal }), { signal });
+    const keys = await store.list(bucket, prefix, { signal });
+    await store.deleteAll(
+      bucket,
+      keys.filter((key) => !kept.has(key)),
+      { signal },
+    );
   } catch (error) {
-    Context.current().log.warn('the staging area was not cleared', { reason: reasonOf(error) });
+    Context.current().log.warn(`${prefix} was not cleared`, { reason: reasonOf(error) });
   }
 }

@@ -24,6 +24,7 @@ Trains a LoRA exactly as the service does, without Temporal, and writes to the o
   lora_weights.safetensors  for diffusers         steps.jsonl  a line for each step
   peft/                     for PEFT              loss.png     the loss curve
   kohya.safetensors         for ComfyUI and the like
+  peft_text_encoder/        for PEFT, with train_text_encoder
 
 Options:
   --model      base model: a directory in diffusers layout, a .safetensors file with a whole Stable Diffusion 1.x, or a hub id

@@ -76,7 +76,10 @@ export interface Trainer {
   ): Promise<{ position: TrainerPosition; stopped: boolean }>;
   /** Writes the run's state to one safetensors file, atomically. */
   saveCheckpoint(file: string): Promise<TrainerPosition>;
-  /** Writes `lora_weights.safetensors`, `peft/`, `kohya.safetensors` below `directory`. */
+  /**
+   * Writes `lora_weights.safetensors`, `peft/`, `kohya.safetensors` below `directory`, and `peft_text_encoder/` where
+   * that is trained.
+   */
   exportWeights(directory: string): Promise<void>;
   sample(request: SampleRequest): Promise<void>;
   /** Ends the process at once (it holds nothing that is not in a checkpoint). Idempotent. */

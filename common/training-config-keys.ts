@@ -134,6 +134,14 @@ export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> =
     ...later(decimal('captionDropout', 0, 0, 1)),
     meaning: 'Share of pictures trained without caption: 0.1 makes the style show more without its words.',
   },
+  train_text_encoder: {
+    ...later(toggle('trainTextEncoder', false)),
+    meaning: 'Trains the text encoder too: new words come to mean the style; a little slower, overfits sooner.',
+  },
+  text_encoder_learning_rate: {
+    ...later(orNull(decimal('textEncoderLearningRate', null, 1e-8, 1))),
+    meaning: 'Learning rate of the text encoder where it is trained, half of the other as a rule; null: the same.',
+  },
   mixed_precision: {
     ...choice('mixedPrecision', null, MIXED_PRECISIONS),
     meaning: 'How frozen weights are held: "no", "fp16" or "bf16"; unset: fp16 on a GPU, no on a CPU.',

@@ -129,6 +129,10 @@ export interface TrainingConfig {
   flip: boolean;
   /** Probability of the empty caption. */
   captionDropout: number;
+  /** Whether the text encoder gets a LoRA as well. */
+  trainTextEncoder: boolean;
+  /** Learning rate of the text encoder's LoRA, or null for the same as the UNet's. */
+  textEncoderLearningRate: number | null;
   mixedPrecision: MixedPrecision;
   /** Training pictures are resized to this many pixels on each side, or to no greater an area. */
   resolutionPx: number;

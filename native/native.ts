@@ -77,7 +77,10 @@ export interface NativeTrainResult {
 
 /** Paths to write and what goes into the file headers (strings only; nothing of the customer's). */
 export interface NativeExportOptions {
-  /** Receives `lora_weights.safetensors`, `peft/adapter_config.json`, `peft/adapter_model.safetensors`, `kohya.safetensors`. */
+  /**
+   * Receives `lora_weights.safetensors`, `peft/adapter_config.json`, `peft/adapter_model.safetensors`, `kohya.safetensors`;
+   * where the text encoder is trained the two PEFT files in `peft_text_encoder/` as well.
+   */
   directory: string;
   /** Written to `base_model_name_or_path` of the PEFT config. */
   baseModelName: string;

@@ -120,6 +120,8 @@ TrainingConfig to_training_config(const Fields& fields) {
           .flip = fields.boolean("flip"),
           .caption_dropout = fields.number("captionDropout"),
           .repeats = fields.integer("repeats"),
+          .train_text_encoder = fields.boolean("trainTextEncoder"),
+          .text_encoder_learning_rate = fields.number_or_null("textEncoderLearningRate"),
           .gradient_checkpointing = fields.boolean("gradientCheckpointing")};
 }
 

@@ -75,7 +75,7 @@ TEST(all_three_files_give_the_same_change_of_every_module) {
 }
 
 TEST(the_text_encoders_modules_are_in_all_formats) {
-  const auto directory = export_ramp("text-encoder", /*with_text_encoder=*/true);
+  const auto directory = export_ramp("text-encoder", {{512, 512, 9}}, /*with_text_encoder=*/true);
   const auto lora = ramp_lora(/*with_text_encoder=*/true);
   const SafetensorsFile diffusers(directory + "/lora_weights.safetensors");
   const SafetensorsFile peft(directory + "/peft/adapter_model.safetensors");
@@ -114,7 +114,7 @@ TEST(the_text_encoders_modules_are_in_all_formats) {
 }
 
 TEST(an_export_without_a_text_encoder_leaves_none_of_an_earlier_one) {
-  const auto directory = export_ramp("earlier", /*with_text_encoder=*/true);
+  const auto directory = export_ramp("earlier", {{512, 512, 9}}, /*with_text_encoder=*/true);
   CHECK(std::filesystem::exists(directory + "/peft_text_encoder/adapter_config.json"));
   CHECK(export_ramp("earlier") == directory);
   CHECK(!std::filesystem::exists(directory + "/peft_text_encoder"));

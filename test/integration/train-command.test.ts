@@ -127,6 +127,18 @@ describe('brushwork train', function () {
     assertEqualFiles('again');
   });
 
+  it('trains the text encoder where it is asked to, and leaves nothing of it to a training that is not', async () => {
+    const config = { rank: 2, resolution: 64, epochs: 1, train_text_encoder: true };
+    writeFileSync(at('text-encoder.json'), JSON.stringify(config));
+    const trained = await train('both', '--config', at('text-encoder.json'));
+    assert.equal(trained.code, 0, trained.stderr);
+    const folder = path.join(at('both'), 'peft_text_encoder');
+    assert.deepEqual(readdirSync(folder).sort(), ['adapter_config.json', 'adapter_model.safetensors']);
+    writeFileSync(at('text-encoder.json'), JSON.stringify({ ...config, train_text_encoder: false }));
+    assert.equal((await train('both', '--config', at('text-encoder.json'))).code, 0);
+    assert.ok(!existsSync(folder));
+  });
+
   for (const [signal, toGroup] of [
     ['SIGINT', true],
     ['SIGTERM', false],

@@ -22,6 +22,8 @@ const LATER: Partial<TrainingConfig> = {
   emaDecay: 0.99,
   flip: true,
   captionDropout: 0.1,
+  trainTextEncoder: true,
+  textEncoderLearningRate: 5e-5,
   resizeMode: 'stretch',
   repeats: 2,
   triggerWord: 'inkwash',

@@ -81,6 +81,27 @@ describe('upload and promote', () => {
     );
   });
 
+  it('takes away the text encoder of an earlier training, and no other file', async () => {
+    const others = ['models/style_7/preview.png', 'models/style_70/peft_text_encoder/adapter_model.safetensors'];
+    for (const key of [...others, 'models/style_7/peft_text_encoder/adapter_model.safetensors']) {
+      pod.store.objects.set(key, Buffer.from('old'));
+    }
+    await promote(await upload());
+    const expected = [...FILES.map((file) => `models/style_7/${file}`), ...others].sort();
+    assert.deepEqual(pod.store.keys('models/').sort(), expected);
+  });
+
+  it('publishes the text encoder where it was trained', async () => {
+    const file = 'peft_text_encoder/adapter_model.safetensors';
+    pod.trainer.moreWeights = [file];
+    const staged = await upload();
+    pod.store.objects.set(`models/style_7/peft_text_encoder/adapter_config.json`, Buffer.from('old'));
+    await promote(staged);
+    // Once more, as after a lost answer: what was published stays.
+    await promote(staged);
+    assert.deepEqual(pod.store.keys('models/style_7/peft_text_encoder/'), [`models/style_7/${file}`]);
+  });
+
   it('clears the staging area and all checkpoints but the final one', async () => {
     for (const epoch of ['000002', '000004']) {
       pod.store.objects.set(`checkpoints/style_7/task/manifests/epoch-${epoch}.json`, Buffer.from('{}'));

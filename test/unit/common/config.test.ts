@@ -51,6 +51,8 @@ describe('loadConfig', () => {
       emaDecay: null,
       flip: false,
       captionDropout: 0,
+      trainTextEncoder: false,
+      textEncoderLearningRate: null,
       resolutionPx: 512,
       resizeMode: 'crop',
       repeats: 1,

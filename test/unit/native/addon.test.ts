@@ -130,6 +130,7 @@ describe('native addon', function () {
       { noiseOffset: 0.2 },
       { flip: true },
       { captionDropout: 0.9 },
+      { trainTextEncoder: true },
     ] as const) {
       it(`${JSON.stringify(changes)} changes the training`, async () => {
         const plain = await outcomeOf({});

@@ -24,6 +24,8 @@ export class FakeTrainer implements Trainer {
   onPrepare: (signal: AbortSignal) => Promise<void> = () => Promise.resolve();
   /** Called by `exportWeights`; may never resolve. */
   onExport: () => Promise<void> = () => Promise.resolve();
+  /** Files that `exportWeights` writes besides those that it always does. */
+  moreWeights: string[] = [];
   readonly calls: string[] = [];
   #job: TrainerJob | null = null;
   #pictures: string[] = [];
@@ -91,8 +93,9 @@ export class FakeTrainer implements Trainer {
 
   async exportWeights(directory: string): Promise<void> {
     await Promise.race([this.onExport(), this.#killed.promise]);
-    await mkdir(path.join(directory, 'peft'), { recursive: true });
-    for (const name of ['lora_weights.safetensors', 'kohya.safetensors', 'peft/adapter_model.safetensors']) {
+    const always = ['lora_weights.safetensors', 'kohya.safetensors', 'peft/adapter_model.safetensors'];
+    for (const name of [...always, ...this.moreWeights]) {
+      await mkdir(path.dirname(path.join(directory, name)), { recursive: true });
       await writeFile(path.join(directory, name), `${name} ${this.#state.weights}`);
     }
   }

@@ -36,6 +36,24 @@ export function parseOptions<const Options extends NonNullable<ParseArgsConfig['
 }
 
 /**
+ * Words for a help text, separated by commas, on as many lines as they need.
+ *
+ * @param words - e.g. keys
+ * @param indent - put in front of every line but the first
+ * @param widthChars - of a line, without the indentation
+ */
+export function wrapped(words: readonly string[], indent: string, widthChars = 100): string {
+  const lines: string[] = [];
+  for (const [index, word] of words.entries()) {
+    const text = index === words.length - 1 ? word : `${word},`;
+    const last = lines.at(-1);
+    if (last === undefined || last.length + 1 + text.length > widthChars) lines.push(text);
+    else lines[lines.length - 1] = `${last} ${text}`;
+  }
+  return lines.join(`\n${indent}`);
+}
+
+/**
  * The value of an option that must be there.
  *
  * @param name - e.g. `--model`

@@ -47,7 +47,8 @@ async function main(args: string[]): Promise<number> {
 /** One line on standard error, and the exit code that goes with it. */
 function report(error: unknown): number {
   if (error instanceof UsageError) {
-    process.stderr.write(`${error.message} See: brushwork --help\n`);
+    const [name = ''] = process.argv.slice(2);
+    process.stderr.write(`${error.message} See: brushwork ${Object.hasOwn(COMMANDS, name) ? `${name} ` : ''}--help\n`);
     return 2;
   }
   if (error instanceof BrushworkError) process.stderr.write(`${error.code}: ${error.message}\n`);

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { InvalidRequestError } from '../common/errors.ts';
+import { fileFault } from '../common/file-fault.ts';
 import { parseTrainingConfig } from '../common/training-config.ts';
 import type { PartialTrainingConfig } from '../common/training-config.ts';
 
@@ -8,13 +9,21 @@ import type { PartialTrainingConfig } from '../common/training-config.ts';
  *
  * @param file - JSON, or undefined where none was given
  * @returns what it sets
- * @throws InvalidRequestError when it is no JSON, or naming every fault at once
+ * @throws InvalidRequestError when it can't be read or is no JSON, or naming every fault at once
  */
 export function readRecipeFile(file: string | undefined): PartialTrainingConfig {
   if (file === undefined) return {};
   let json: unknown;
+  let text: string;
   try {
-    json = JSON.parse(readFileSync(file, 'utf8'));
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new InvalidRequestError(`The configuration file ${file} ${fileFault(error)}: check --config.`, {
+      cause: error,
+    });
+  }
+  try {
+    json = JSON.parse(text);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new InvalidRequestError(`${file} can't be read as JSON: ${reason}`, { cause: error });

@@ -11,7 +11,7 @@ import { stepsPerEpoch } from '../native/trainer/aspect-buckets.ts';
 import { trainedSizes } from '../native/trainer/data-report.ts';
 import { TrainerProcess } from '../native/trainer/trainer-process.ts';
 import { resolveBaseModel } from '../worker/base-model.ts';
-import { integerOption, parseOptions, requireOption } from './command.ts';
+import { integerOption, parseOptions, requireOption, wrapped } from './command.ts';
 import type { Command } from './command.ts';
 import { lookAtPictures, shortReport } from './look-at-pictures.ts';
 import { downloadDisplay } from './progress.ts';
@@ -31,7 +31,8 @@ Options:
                (org/name, org/name@revision, org/name/file.safetensors)
   --images     directory of .jpg, .png and .webp files; <stem>.txt beside a picture holds its caption
   --output     directory to write, made when absent
-  --config     JSON file with any of: ${Object.keys(TRAINING_CONFIG_KEYS).join(', ')}
+  --config     JSON file with any of these keys, which docs/training.md explains:
+               ${wrapped(Object.keys(TRAINING_CONFIG_KEYS), ' '.repeat(15))}
   --caption    for pictures without a text file; default: training.instancePrompt of the service's configuration
   --threads    CPU threads; equal counts give equal bits; default: trainer.cpuThreads of the service's configuration
   --resume     go on from the checkpoint that an interrupted run left in the output directory

@@ -45,11 +45,13 @@ async function main(): Promise<number> {
   });
   interrupted.catch(() => undefined);
   const ends: (() => Promise<void>)[] = [];
+  const staysUp = process.stdout.isTTY && !options.exit;
   try {
     const onEnd = (end: () => Promise<void>) => void ends.unshift(end);
-    const lines = await Promise.race([runDemo({ options, directory, say, signal: stop.signal, onEnd }), interrupted]);
+    const demo = runDemo({ options, staysUp, directory, say, signal: stop.signal, onEnd });
+    const lines = await Promise.race([demo, interrupted]);
     for (const line of lines) process.stdout.write(`${line}\n`);
-    if (process.stdout.isTTY && !options.exit && !stop.signal.aborted) {
+    if (staysUp && !stop.signal.aborted) {
       say('Everything stays up for a look around; Ctrl-C ends it.');
       await stopped;
     }

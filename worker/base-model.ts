@@ -80,6 +80,11 @@ async function locate(source: string, options: ResolveBaseModelOptions): Promise
   if (existsSync(source)) return convert(path.resolve(source), singleFileName(source), options);
   const hubFile = parseHubFile(source);
   if (hubFile !== null) return convert(await fetchHubFile(hubFile, options), hubFile.id, options);
+  if (SINGLE_FILE.test(source)) {
+    throw new ModelLoadFailedError(
+      `There is no file ${JSON.stringify(source)}: check the path. A file on a hub is named org/name/file.safetensors.`,
+    );
+  }
   const hubModel = parseHubId(source);
   if (hubModel !== null) {
     const directory = await fetchHubModel(hubModel, options);

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile, readdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
+import { fileFault } from '../../common/file-fault.ts';
 import { MAX_IMAGES, MIN_IMAGES } from '../../common/job-request.ts';
 import type { SizePx } from './aspect-buckets.ts';
 import { captionFile, readCaption, withTriggerWord } from './caption.ts';
@@ -61,8 +62,7 @@ export async function inspectDirectory(directory: string, options: InspectOption
   // One after the other: libvips uses several threads for each.
   for (const name of names) {
     const report = await inspectFile(directory, name, options).catch((error: unknown) => {
-      const reason = error instanceof Error ? error.message : String(error);
-      return faultyReport(name, `can't be read (${reason})`);
+      return faultyReport(name, fileFault(error));
     });
     pictures.push(report);
   }

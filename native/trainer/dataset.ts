@@ -1,6 +1,7 @@
 import { readFile, readdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { ImageInvalidError, TooFewImagesError } from '../../common/errors.ts';
+import { fileFault } from '../../common/file-fault.ts';
 import type { ResizeMode } from '../../common/types.ts';
 import { captionFile, readCaption, withTriggerWord } from './caption.ts';
 import {
@@ -117,7 +118,6 @@ async function readPicture(directory: string, name: string, options: DatasetOpti
     const caption = withTriggerWord(own ?? fallbackCaption, triggerWord);
     return { name, ...decoded, caption, hasOwnCaption: own !== null };
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new PictureFault(error instanceof PictureFault ? `${name} ${reason}` : `${name} can't be read (${reason})`);
+    throw new PictureFault(`${name} ${error instanceof PictureFault ? error.message : fileFault(error)}`);
   }
 }

@@ -30,6 +30,8 @@ const STYLE_ID = 1;
 /** Where a demo writes and what it tells. */
 export interface DemoContext {
   options: DemoOptions;
+  /** Whether everything stays up once the style is trained. */
+  staysUp: boolean;
   /** Private to this run: outputs, logs and the data of all parts. */
   directory: string;
   /** Tells a line. */
@@ -145,7 +147,7 @@ export async function runDemo(context: DemoContext): Promise<string[]> {
     `weights:    ${weights}`,
     `loss curve: ${lossCurve}`,
     `preview:    ${preview} (left: base model, right: trained${options.model === null ? '; a random base model draws noise' : ''})`,
-    `web ui:     ${webUi}`,
+    ...(context.staysUp ? [`web ui:     ${webUi}`] : []),
   ];
 }
 

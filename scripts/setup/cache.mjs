@@ -16,7 +16,7 @@ export function cacheRoot(env = process.env) {
 
 /**
  * Holds a lock among all processes of this machine while `work` runs. The lock is the kernel's (`flock`), held by a
- * child that ends with this process, so that no crash leaves it behind.
+ * child that ends with this process, also while it still waits, so that no crash leaves anything behind.
  *
  * @template T
  * @param {string} file
@@ -25,7 +25,8 @@ export function cacheRoot(env = process.env) {
  */
 export async function withLock(file, work) {
   mkdirSync(dirname(file), { recursive: true });
-  const holder = spawn('flock', ['--exclusive', file, 'sh', '-c', 'echo locked; exec cat'], {
+  const flock = ['flock', '--exclusive', file, 'sh', '-c', 'echo locked; exec cat'];
+  const holder = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...flock], {
     stdio: ['pipe', 'pipe', 'inherit'],
     detached: true,
   });

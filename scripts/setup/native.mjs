@@ -58,6 +58,7 @@ export async function buildNative(root, nodeFolder, target) {
 
   await withProgress('native build', async (setStatus) => {
     mkdirSync(folder, { recursive: true });
+    setStatus('waiting for another set-up');
     await withLock(join(folder, 'lock'), async () => {
       if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== fingerprint) {
         setStatus('configuring');

@@ -80,7 +80,11 @@ describe('npm run demo', function () {
       preview.channels.every(({ stdev }) => stdev > 1),
       'the preview shows something',
     );
-    assert.match(ending('web ui'), /^http:\/\/127\.0\.0\.1:\d+\/namespaces\/default\/workflows\/train-style-1$/);
+    assert.match(
+      ending('watch it in the Web UI'),
+      /^http:\/\/127\.0\.0\.1:\d+\/namespaces\/default\/workflows\/train-style-1$/,
+    );
+    assert.ok(!/^web ui:/m.test(stdout), 'a link to what has ended');
     assert.match(stdout, /^epoch 2\/2 {2}loss \d\.\d{4} {2}\d+\.\d\d steps\/s {2}ETA 0 s$/m);
     const directory = path.dirname(ending('preview'));
     assert.deepEqual(processesOf(directory), []);

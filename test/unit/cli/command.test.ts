@@ -89,6 +89,12 @@ describe('the brushwork command', function () {
     }
   });
 
+  it('fits the width of a terminal', () => {
+    for (const { help } of [trainCommand, inspectCommand, workerCommand, makeBaseModelCommand]) {
+      for (const line of help.split('\n')) assert.ok(line.length <= 128, line);
+    }
+  });
+
   it('shows its help, and that of a command, on standard output', () => {
     const own = brushwork('--help');
     assert.equal(own.status, 0);
@@ -104,11 +110,16 @@ describe('the brushwork command', function () {
   });
 
   it('exits with 2 and one line when it is called wrongly', () => {
-    for (const args of [['paint'], ['constructor'], ['train', '--what']]) {
+    for (const [args, help] of [
+      [['paint'], 'brushwork --help'],
+      [['constructor'], 'brushwork --help'],
+      [['train', '--what'], 'brushwork train --help'],
+      [['make-base-model'], 'brushwork make-base-model --help'],
+    ] as const) {
       const { status, stdout, stderr } = brushwork(...args);
       assert.equal(status, 2, args.join(' '));
       assert.equal(stdout, '');
-      assert.match(stderr, /^[^\n]+ See: brushwork --help\n$/);
+      assert.match(stderr, new RegExp(`^[^\\n]+ See: ${help}\\n$`));
     }
   });
 

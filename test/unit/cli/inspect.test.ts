@@ -94,6 +94,17 @@ describe('brushwork inspect', function () {
     assert.ok(doubts.length > 0);
   });
 
+  it('says what is wrong with the configuration file, in words', () => {
+    for (const [file, words] of [
+      ['none.json', 'does not exist'],
+      ['.', 'is a directory, not a file'],
+    ] as const) {
+      const { status, stderr } = inspect('--config', inside(file));
+      assert.equal(status, 1);
+      assert.equal(stderr, `INVALID_REQUEST: The configuration file ${inside(file)} ${words}: check --config.\n`);
+    }
+  });
+
   it('says so where there is nothing to look at', () => {
     for (const name of ['cat.jpg', 'coffee.jpg']) rmSync(inside(name));
     const { status, stderr } = inspect();

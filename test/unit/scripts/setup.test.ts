@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { cachedFolder, cacheRoot } from '../../../scripts/setup/cache.mjs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { cachedFolder, cacheRoot, withLock } from '../../../scripts/setup/cache.mjs';
 import { isInstalled } from '../../../scripts/setup/dependencies.mjs';
 import { toolchainEnvironment } from '../../../scripts/setup/go.mjs';
 import { buildProgress } from '../../../scripts/setup/native.mjs';
@@ -22,6 +24,27 @@ import type { CommandError } from '../../../scripts/setup/shell.mjs';
 import { capture } from '../../../scripts/setup/shell.mjs';
 import { isAtLeast, parseVersion } from '../../../scripts/setup/versions.mjs';
 import { requirementsFile } from '../../../scripts/setup/wheels.mjs';
+
+const CACHE = path.join(import.meta.dirname, '../../../scripts/setup/cache.mjs');
+
+/** Processes whose command line has this word. */
+function processesWith(word: string): number[] {
+  return readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    try {
+      return readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0').includes(word) ? [Number(name)] : [];
+    } catch {
+      return [];
+    }
+  });
+}
+
+async function until(done: () => boolean): Promise<void> {
+  for (let tries = 0; !done(); tries++) {
+    assert.ok(tries < 250, 'waited in vain');
+    await sleep(20);
+  }
+}
 
 describe('set-up: versions', () => {
   it('reads the first version of what programs print', () => {
@@ -93,6 +116,20 @@ describe('set-up: cache', () => {
     if (cacheHome === undefined) delete process.env['XDG_CACHE_HOME'];
     else process.env['XDG_CACHE_HOME'] = cacheHome;
     rmSync(directory, { recursive: true });
+  });
+
+  it('leaves no process behind where one is killed that waits for another', async () => {
+    const file = path.join(directory, 'lock');
+    await withLock(file, async () => {
+      const script = `const { withLock } = await import(${JSON.stringify(CACHE)}); await withLock(process.argv[1], async () => {});`;
+      const waiting = spawn(process.execPath, ['--input-type=module', '--eval', script, file], { stdio: 'ignore' });
+      const helpers = () => processesWith(file).filter((pid) => pid !== waiting.pid);
+      // One of ours, and then one of its own.
+      const ours = helpers().length;
+      await until(() => helpers().length > ours);
+      waiting.kill('SIGKILL');
+      await until(() => helpers().length === ours);
+    });
   });
 
   it('makes a folder once, though many ask for it at the same time', async () => {

@@ -183,6 +183,12 @@ describe('resolveBaseModel', () => {
       }
     });
 
+    it('a file that is not there, which is no hub id', async () => {
+      for (const source of ['gone.safetensors', 'models/gone.safetensors', path.join(directory, 'gone.safetensors')]) {
+        await refuses(/There is no file ".*gone\.safetensors": check the path/, source);
+      }
+    });
+
     it('a bucket where no store is configured', async () => {
       await refuses(/needs the settings of a store/, 's3://bucket/model');
     });

@@ -119,7 +119,10 @@ describe('readDataset', () => {
   it('names a folder that is called like a picture', async () => {
     await put('a.png');
     await mkdir(join(directory, 'b.png'));
-    await assert.rejects(readDataset(directory, OPTIONS), /1 of 2 pictures can't be used: b\.png can't be read/);
+    await assert.rejects(
+      readDataset(directory, OPTIONS),
+      /1 of 2 pictures can't be used: b\.png is a directory, not a file/,
+    );
   });
 
   it('says that there are no pictures, or no directory', async () => {

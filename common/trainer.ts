@@ -1,4 +1,4 @@
-import type { MixedPrecision, TrainingConfig } from './types.ts';
+import type { MixedPrecision, SampleLora, SamplerName, TrainingConfig } from './types.ts';
 
 /** What a trainer reports after each micro-step. */
 export interface StepReport {
@@ -36,13 +36,37 @@ export interface TrainerPosition {
   optimizerStepsRun: number;
 }
 
-/** A picture drawn by the trained (or base) model. */
-export interface SampleRequest {
-  prompt: string;
-  seed: number;
+/** How pictures are drawn, apart from what they show. */
+export interface SampleSettings {
+  sampler: SamplerName;
   stepCount: number;
+  /** How much the prompt counts; 1 or less: no guidance, and the negative prompt is not used. */
   guidanceScale: number;
-  useLora: boolean;
+}
+
+/** A picture to draw. */
+export interface SampleRequest extends SampleSettings {
+  prompt: string;
+  negativePrompt: string;
+  /** Of the initial noise: same seed, same picture. */
+  seed: number;
+  widthPx: number;
+  heightPx: number;
+  lora: SampleLora;
+  /** PNG to write. */
+  file: string;
+}
+
+/** A contact sheet of a job: a row for each prompt, on the left the base model's picture, on the right the job's. */
+export interface SheetRequest extends SampleSettings {
+  /** `{caption}` stands for the job's next caption that differs from those before, `{trigger}` for its trigger word. */
+  prompts: string[];
+  /** Of the first row; each further row has the next one. */
+  seed: number;
+  /** Side of each picture; null: the training resolution. */
+  sidePx: number | null;
+  /** Where the base model's pictures are kept for the next sheet of the same job. Made when absent. */
+  directory: string;
   /** PNG to write. */
   file: string;
 }
@@ -81,7 +105,11 @@ export interface Trainer {
    * that is trained.
    */
   exportWeights(directory: string): Promise<void>;
-  sample(request: SampleRequest): Promise<void>;
+  /**
+   * Draws a contact sheet of the job that is prepared; changes no weights. Rejects with the signal's reason when that
+   * ended it, which it does at the sampler's next step.
+   */
+  drawSheet(request: SheetRequest, signal: AbortSignal): Promise<void>;
   /** Ends the process at once (it holds nothing that is not in a checkpoint). Idempotent. */
   kill(): Promise<void>;
 }

@@ -97,6 +97,12 @@ export type OptimizerName = 'adamw' | 'lion' | 'prodigy';
 /** What becomes of the learning rate after the warm-up. */
 export type LrScheduler = 'constant' | 'linear' | 'cosine';
 
+/** How a picture comes out of noise: "dpm++" is DPM-Solver++ (2M), which needs fewer steps than "ddim". */
+export type SamplerName = 'ddim' | 'dpm++';
+
+/** Which LoRA a picture is drawn with: none, that of the job under way, or that of a file. */
+export type SampleLora = 'none' | 'job' | 'file';
+
 /**
  * How pictures get their size: squares of short side and centre, squares of each side by itself, or the size of about
  * the same area that has the nearest aspect ratio.

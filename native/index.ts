@@ -73,7 +73,11 @@ class ConvertingTrainer implements NativeTrainer {
     return converted(() => this.#raw.exportWeights(options));
   }
 
-  sample(options: NativeSampleOptions): Promise<NativePicture> {
+  loadLora(path: string): Promise<void> {
+    return converted(() => this.#raw.loadLora(path));
+  }
+
+  sample(options: NativeSampleOptions): Promise<NativePicture | null> {
     return converted(() => this.#raw.sample(options));
   }
 }

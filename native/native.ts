@@ -3,7 +3,7 @@
  * `native/binding/convert.h`; every property is always set, absent is `null`.
  */
 
-import type { MixedPrecision, TrainingConfig } from '../common/types.ts';
+import type { MixedPrecision, SampleLora, SamplerName, TrainingConfig } from '../common/types.ts';
 
 /** Where tensors live and how many CPU threads libtorch may use. */
 export interface NativeTrainerOptions {
@@ -97,8 +97,8 @@ export interface NativeSampleOptions {
   seed: number;
   widthPx: number;
   heightPx: number;
-  /** False draws from the base model without the LoRA. */
-  useLora: boolean;
+  sampler: SamplerName;
+  lora: SampleLora;
 }
 
 /** A drawn picture: RGB, 8 bit, row by row. */
@@ -121,12 +121,15 @@ export interface NativeTrainer {
   restore(checkpointFile: string): Promise<NativePosition>;
   /** Trains until `untilEpoch` epochs are done or `stop()`; `onStep` is called on the JS thread, in order. */
   train(untilEpoch: number, onStep: (report: NativeStepReport) => void): Promise<NativeTrainResult>;
-  /** Makes a running `train` return after the current micro-step. */
+  /** Makes a running `train` return after the current micro-step, a running `sample` before its next step. */
   stop(): void;
   /** Writes the whole run state to one safetensors file, atomically (temporary file, then rename). */
   saveCheckpoint(file: string): Promise<NativePosition>;
   exportWeights(options: NativeExportOptions): Promise<void>;
-  sample(options: NativeSampleOptions): Promise<NativePicture>;
+  /** Reads a LoRA file or PEFT directory for `sample` with `lora: 'file'`; `loadBaseModel` forgets it. */
+  loadLora(path: string): Promise<void>;
+  /** Needs a base model; with `lora: 'job'` a job, with `'file'` a LoRA. Null when `stop()` ended it. */
+  sample(options: NativeSampleOptions): Promise<NativePicture | null>;
 }
 
 /** Sizes of a random base model with Stable Diffusion 1.5's structure, for demos and tests. */

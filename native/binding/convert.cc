@@ -179,6 +179,8 @@ ExportOptions to_export_options(const Napi::Value& value) {
 }
 
 SampleRequest to_sample_request(const Napi::Value& value) {
+  constexpr SamplerKind kSamplers[] = {SamplerKind::kDdim, SamplerKind::kDpmSolverPlusPlus};
+  constexpr SampleLora kLoras[] = {SampleLora::kNone, SampleLora::kJob, SampleLora::kFile};
   const Fields fields(value, "options");
   return {{.token_ids = fields.token_ids("tokenIds"),
            .negative_token_ids = fields.token_ids("negativeTokenIds"),
@@ -186,8 +188,9 @@ SampleRequest to_sample_request(const Napi::Value& value) {
            .guidance_scale = fields.number("guidanceScale"),
            .seed = fields.integer("seed"),
            .width_px = fields.integer("widthPx"),
-           .height_px = fields.integer("heightPx")},
-          fields.boolean("useLora")};
+           .height_px = fields.integer("heightPx"),
+           .sampler = kSamplers[fields.choice("sampler", {"ddim", "dpm++"})]},
+          kLoras[fields.choice("lora", {"none", "job", "file"})]};
 }
 
 RandomBaseModelOptions to_random_base_model_options(const Napi::Value& value) {

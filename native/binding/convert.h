@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/runtime_info.h"
-#include "core/sample/ddim.h"
+#include "core/sample/sample_picture.h"
 #include "core/train/trainer.h"
 
 namespace brushwork::binding {
@@ -37,9 +37,12 @@ struct ExportOptions {
   int64_t resolution_px;
 };
 
+// Which LoRA a picture is drawn with.
+enum class SampleLora { kNone, kJob, kFile };
+
 struct SampleRequest {
   SampleOptions options;
-  bool use_lora;
+  SampleLora lora;
 };
 
 struct RandomBaseModelOptions {

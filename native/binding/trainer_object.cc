@@ -6,6 +6,7 @@
 
 #include "binding/native_error.h"
 #include "core/model_io/lora_export.h"
+#include "core/model_io/lora_import.h"
 #include "core/train/checkpoint.h"
 
 namespace brushwork::binding {
@@ -63,7 +64,7 @@ Napi::Function TrainerObject::define(Napi::Env env) {
        InstanceMethod<&TrainerObject::train>("train"), InstanceMethod<&TrainerObject::stop>("stop"),
        InstanceMethod<&TrainerObject::save_checkpoint>("saveCheckpoint"),
        InstanceMethod<&TrainerObject::export_weights>("exportWeights"),
-       InstanceMethod<&TrainerObject::sample>("sample")});
+       InstanceMethod<&TrainerObject::load_lora>("loadLora"), InstanceMethod<&TrainerObject::sample>("sample")});
 }
 
 TrainerObject::TrainerObject(const Napi::CallbackInfo& info)
@@ -87,6 +88,10 @@ ShouldStop TrainerObject::when_abandoned() const {
   return [thread = thread_.get()] { return thread->is_abandoned(); };
 }
 
+ShouldStop TrainerObject::when_stopped() const {
+  return [this] { return stop_requested_ || thread_->is_abandoned(); };
+}
+
 BaseModel& TrainerObject::require_model() {
   if (!model_) throw Error(ErrorCode::kInvalidRequest, "No base model is loaded: call loadBaseModel first.");
   return *model_;
@@ -101,6 +106,7 @@ Napi::Value TrainerObject::load_base_model(const Napi::CallbackInfo& info) {
   return run(info.Env(), [this, options = to_load_base_model_options(info[0])] {
     // The old ones go first: two base models may not fit the device.
     job_.reset();
+    file_lora_.reset();
     model_.reset();
     model_.emplace(
         brushwork::load_base_model(options.directory, {.device = options_.device, .unet_dtype = options.unet_dtype}));
@@ -141,8 +147,7 @@ Napi::Value TrainerObject::train(const Napi::CallbackInfo& info) {
       thread_->call_javascript(
           [this, listener, report](Napi::Env env) { listener->call(env, report, stop_requested_); });
     };
-    const bool stopped =
-        require_job().train(until_epoch, on_step, [this] { return stop_requested_ || thread_->is_abandoned(); });
+    const bool stopped = require_job().train(until_epoch, on_step, when_stopped());
     const auto position = require_job().position();
     return [listener, position, stopped](Napi::Env env, Napi::Promise::Deferred deferred) {
       if (listener->thrown) {
@@ -176,11 +181,30 @@ Napi::Value TrainerObject::export_weights(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value TrainerObject::sample(const Napi::CallbackInfo& info) {
-  return run(info.Env(), [this, request = to_sample_request(info[0])] {
+Napi::Value TrainerObject::load_lora(const Napi::CallbackInfo& info) {
+  return run(info.Env(), [this, path = to_string(info[0], "path")]() -> Settle {
     const auto& model = require_model();
-    const LoraParameters* lora = request.use_lora ? &require_job().result() : nullptr;
-    return resolve_with(sample_picture(model, lora, request.options, when_abandoned()));
+    file_lora_.reset();
+    file_lora_.emplace(brushwork::load_lora(path, model.unet.lora_layout(), model.unet.device()));
+    return resolve_with_nothing;
+  });
+}
+
+const LoraParameters* TrainerObject::find_lora(SampleLora which) {
+  if (which == SampleLora::kNone) return nullptr;
+  if (which == SampleLora::kJob) return &require_job().result();
+  if (!file_lora_) throw Error(ErrorCode::kInvalidRequest, "No LoRA is loaded: call loadLora first.");
+  return &*file_lora_;
+}
+
+Napi::Value TrainerObject::sample(const Napi::CallbackInfo& info) {
+  stop_requested_ = false;
+  return run(info.Env(), [this, request = to_sample_request(info[0])]() -> Settle {
+    const auto& model = require_model();
+    const auto picture = sample_picture(model, find_lora(request.lora), request.options, when_stopped());
+    return [picture](Napi::Env env, Napi::Promise::Deferred deferred) {
+      deferred.Resolve(picture ? Napi::Value(to_js(env, *picture)) : env.Null());
+    };
   });
 }
 

@@ -29,6 +29,7 @@ class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
   void stop(const Napi::CallbackInfo& info);
   Napi::Value save_checkpoint(const Napi::CallbackInfo& info);
   Napi::Value export_weights(const Napi::CallbackInfo& info);
+  Napi::Value load_lora(const Napi::CallbackInfo& info);
   Napi::Value sample(const Napi::CallbackInfo& info);
 
   // Runs `work` on the trainer's thread and keeps this object alive meanwhile.
@@ -36,13 +37,16 @@ class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
   // The loaded model and the started job; throw INVALID_REQUEST where there is none.
   BaseModel& require_model();
   Trainer& require_job();
+  const LoraParameters* find_lora(SampleLora which);
   ShouldStop when_abandoned() const;
+  ShouldStop when_stopped() const;
 
   TrainerOptions options_;
   std::atomic<bool> stop_requested_ = false;
   // Touched by the task thread alone, except in the destructor, which runs after that thread has ended.
   std::optional<BaseModel> model_;
   std::unique_ptr<Trainer> job_;
+  std::optional<LoraParameters> file_lora_;  // belongs to `model_`
   // Last, so that it is destroyed (and joined) first.
   std::unique_ptr<TaskThread> thread_;
 };

@@ -7,7 +7,6 @@
 #include "core/sample/ddim.h"
 
 #include "check.h"
-#include "tiny_job.h"
 
 using namespace brushwork;
 using namespace brushwork::test;
@@ -50,52 +49,6 @@ TEST(a_step_of_a_v_prediction_model_equals_diffusers) {
   check_step(config, 925,
              {-0x1.050a4ap+0f, -0x1.873258p-1f, -0x1.04501cp-1f, -0x1.02dbc0p-2f, 0x1.745ae8p-9f, 0x1.08ad2cp-2f,
               0x1.0738d2p-1f, 0x1.8a1b10p-1f});
-}
-
-static SampleOptions options() {
-  std::vector<int32_t> prompt(77, 1023), negative(77, 1023);
-  prompt[0] = negative[0] = 1022;
-  prompt[1] = 5;
-  return {prompt, negative, 3, 7.5, 11, 64, 32};
-}
-
-TEST(a_picture_has_its_size_and_depends_on_seed_guidance_and_lora) {
-  const auto base = sample_picture(tiny_model(), nullptr, options());
-  CHECK(base.width_px == 64 && base.height_px == 32 && base.pixels.size() == 64 * 32 * 3);
-  CHECK(base.pixels == sample_picture(tiny_model(), nullptr, options()).pixels);
-
-  auto other_seed = options();
-  other_seed.seed = 12;
-  CHECK(base.pixels != sample_picture(tiny_model(), nullptr, other_seed).pixels);
-  auto unguided = options();
-  unguided.guidance_scale = 1;
-  CHECK(base.pixels != sample_picture(tiny_model(), nullptr, unguided).pixels);
-
-  LoraParameters lora(tiny_model().unet.lora_layout(), {4, 8, 0.1}, torch::kCPU);
-  CHECK(base.pixels == sample_picture(tiny_model(), &lora, options()).pixels);
-  torch::NoGradGuard no_grad;
-  lora.values().detach().fill_(0.1);
-  CHECK(base.pixels != sample_picture(tiny_model(), &lora, options()).pixels);
-}
-
-TEST(options_out_of_range_are_refused) {
-  const auto refuse = [](const char* part, const std::function<void(SampleOptions&)>& change) {
-    auto changed = options();
-    change(changed);
-    CHECK_ERROR(sample_picture(tiny_model(), nullptr, changed), ErrorCode::kInvalidRequest, part);
-  };
-  refuse("step_count", [](auto& changed) { changed.step_count = 0; });
-  refuse("step_count", [](auto& changed) { changed.step_count = 1000; });
-  refuse("multiples", [](auto& changed) { changed.width_px = 30; });
-  refuse("multiples", [](auto& changed) { changed.height_px = 0; });
-  refuse("seed", [](auto& changed) { changed.seed = -1; });
-  refuse("guidance_scale", [](auto& changed) { changed.guidance_scale = NAN; });
-  refuse("the prompt must have 77", [](auto& changed) { changed.token_ids.pop_back(); });
-  refuse("the negative prompt", [](auto& changed) { changed.negative_token_ids[4] = 1024; });
-}
-
-TEST(a_stop_ends_the_drawing) {
-  CHECK_ERROR(sample_picture(tiny_model(), nullptr, options(), [] { return true; }), ErrorCode::kInternal, "stopped");
 }
 
 TEST_MAIN()

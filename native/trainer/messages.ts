@@ -1,5 +1,13 @@
 import type { ErrorCode } from '../../common/errors.ts';
-import type { SampleRequest, StepReport, TrainerJob, TrainerPosition, TrainerRuntime } from '../../common/trainer.ts';
+import type {
+  SampleRequest,
+  SheetRequest,
+  StepReport,
+  TrainerJob,
+  TrainerPosition,
+  TrainerRuntime,
+} from '../../common/trainer.ts';
+import type { MixedPrecision } from '../../common/types.ts';
 
 /** What a trainer process is started with, as the JSON of its only argument. */
 export interface TrainerProcessArguments {
@@ -12,6 +20,15 @@ export interface TrainerProcessArguments {
 /** 'auto' takes the GPU where there is one. */
 export type TrainerDevice = 'auto' | 'cpu' | 'cuda';
 
+/** What pictures are drawn with where there is no job. */
+export interface DrawingModel {
+  /** Directory in diffusers layout. */
+  baseModelDirectory: string;
+  mixedPrecision: MixedPrecision;
+  /** A LoRA file or PEFT directory, or null. */
+  lora: string | null;
+}
+
 /** Each command with what it carries; answered in the order in which they were sent. */
 export type TrainerCommand =
   | { kind: 'runtime' }
@@ -19,7 +36,9 @@ export type TrainerCommand =
   | { kind: 'train'; untilEpoch: number }
   | { kind: 'saveCheckpoint'; file: string }
   | { kind: 'exportWeights'; directory: string }
-  | { kind: 'sample'; request: SampleRequest };
+  | { kind: 'openForDrawing'; model: DrawingModel }
+  | { kind: 'sample'; request: SampleRequest }
+  | { kind: 'drawSheet'; request: SheetRequest };
 
 /** What each command is answered with. */
 export interface TrainerResults {
@@ -28,10 +47,12 @@ export interface TrainerResults {
   train: { position: TrainerPosition; stopped: boolean };
   saveCheckpoint: TrainerPosition;
   exportWeights: null;
-  sample: null;
+  openForDrawing: null;
+  sample: { stopped: boolean };
+  drawSheet: { stopped: boolean };
 }
 
-/** Worker to trainer. `stop` overtakes: it ends the `train` command of that id at the next step. */
+/** Worker to trainer. `stop` overtakes: it ends the `train`, `sample` or `drawSheet` of that id at the next step. */
 export type WorkerMessage = { kind: 'command'; id: number; command: TrainerCommand } | { kind: 'stop'; id: number };
 
 /** Trainer to worker. Reports of a `train` come in order, all before its answer. */

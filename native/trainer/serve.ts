@@ -1,5 +1,6 @@
 import { toBrushworkError } from '../../common/errors.ts';
 import { enableFaultPoints } from '../../common/fault-point.ts';
+import type { StepReport } from '../../common/trainer.ts';
 import type { NativeAddon } from '../native.ts';
 import type {
   TrainerCommand,
@@ -75,9 +76,8 @@ async function run(
     case 'train': {
       const batcher = new StepBatcher((reports) => send({ kind: 'steps', id, reports }));
       try {
-        const training = trainer.train(command.untilEpoch, (report) => batcher.push(report));
-        if (stoppedBefore) trainer.stop();
-        return await training;
+        const onStep = (report: StepReport) => batcher.push(report);
+        return await stoppable(trainer, stoppedBefore, () => trainer.train(command.untilEpoch, onStep));
       } finally {
         batcher.flush();
       }
@@ -87,10 +87,21 @@ async function run(
     case 'exportWeights':
       await trainer.exportWeights(command.directory);
       return null;
-    case 'sample':
-      await trainer.sample(command.request);
+    case 'openForDrawing':
+      await trainer.openForDrawing(command.model);
       return null;
+    case 'sample':
+      return stoppable(trainer, stoppedBefore, () => trainer.sample(command.request));
+    case 'drawSheet':
+      return stoppable(trainer, stoppedBefore, () => trainer.drawSheet(command.request));
   }
+}
+
+/** A stop that came before its command counts as soon as that has begun. */
+function stoppable<T>(trainer: TrainerServer, stoppedBefore: boolean, begin: () => Promise<T>): Promise<T> {
+  const running = begin();
+  if (stoppedBefore) trainer.stop();
+  return running;
 }
 
 function send(message: TrainerMessage): void {

@@ -2,14 +2,15 @@ import { fileURLToPath } from 'node:url';
 import { CancelledError, GpuFaultError } from '../../common/errors.ts';
 import type {
   SampleRequest,
+  SheetRequest,
   StepReport,
   Trainer,
   TrainerJob,
   TrainerPosition,
   TrainerRuntime,
 } from '../../common/trainer.ts';
-import type { TrainerDevice } from './messages.ts';
-import { TrainerChild, type TrainerLogger } from './trainer-child.ts';
+import type { DrawingModel, TrainerDevice } from './messages.ts';
+import { type SentCommand, TrainerChild, type TrainerLogger } from './trainer-child.ts';
 
 /** How a {@link TrainerProcess} runs. */
 export interface TrainerProcessOptions {
@@ -111,8 +112,30 @@ export class TrainerProcess implements Trainer {
     await this.#running().child.send({ kind: 'exportWeights', directory }).answer;
   }
 
-  async sample(request: SampleRequest): Promise<void> {
-    await this.#running().child.send({ kind: 'sample', request }).answer;
+  /**
+   * Loads what pictures are drawn with where there is no job; a job that is prepared is forgotten.
+   *
+   * @param model - base model and LoRA
+   */
+  async openForDrawing(model: DrawingModel): Promise<void> {
+    this.#held = null;
+    await this.#start().send({ kind: 'openForDrawing', model }).answer;
+  }
+
+  /**
+   * Draws a picture with the job that is prepared or with what {@link openForDrawing} has loaded.
+   *
+   * @param request - what to draw, and the file to write
+   * @param signal - ends it at the sampler's next step; it then rejects with the signal's reason
+   */
+  async sample(request: SampleRequest, signal: AbortSignal): Promise<void> {
+    const child = request.lora === 'job' ? this.#running().child : this.#start();
+    await untilStopped(child, child.send({ kind: 'sample', request }), signal);
+  }
+
+  async drawSheet(request: SheetRequest, signal: AbortSignal): Promise<void> {
+    const { child } = this.#running();
+    await untilStopped(child, child.send({ kind: 'drawSheet', request }), signal);
   }
 
   async kill(): Promise<void> {
@@ -155,7 +178,23 @@ export class TrainerProcess implements Trainer {
   }
 }
 
+/** The end of a drawing; rejects with the signal's reason when that ended it. */
+async function untilStopped(
+  child: TrainerChild,
+  { id, answer }: SentCommand<{ stopped: boolean }>,
+  signal: AbortSignal,
+): Promise<void> {
+  const stop = (): void => child.stop(id);
+  signal.addEventListener('abort', stop, { once: true });
+  if (signal.aborted) stop();
+  try {
+    if ((await answer).stopped) throwIfAborted(signal);
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
+}
+
 function throwIfAborted(signal: AbortSignal): void {
   if (!signal.aborted) return;
-  throw signal.reason instanceof Error ? signal.reason : new CancelledError('The preparation was called off.');
+  throw signal.reason instanceof Error ? signal.reason : new CancelledError('The work was called off.');
 }

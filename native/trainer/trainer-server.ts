@@ -1,10 +1,21 @@
+import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InternalError } from '../../common/errors.ts';
 import { faultPoint } from '../../common/fault-point.ts';
-import type { SampleRequest, StepReport, TrainerJob, TrainerPosition, TrainerRuntime } from '../../common/trainer.ts';
+import type {
+  SampleRequest,
+  SheetRequest,
+  StepReport,
+  TrainerJob,
+  TrainerPosition,
+  TrainerRuntime,
+} from '../../common/trainer.ts';
+import type { MixedPrecision } from '../../common/types.ts';
 import type { NativeAddon, NativeImage, NativeTrainer } from '../native.ts';
 import { readDataset } from './dataset.ts';
-import type { TrainerProcessArguments } from './messages.ts';
+import { composeSheet, rowsOf } from './contact-sheet.ts';
+import type { DrawingModel, TrainerProcessArguments } from './messages.ts';
 import { writePng } from './picture.ts';
 import { type CaptionTokenizer, loadTokenizer } from './tokenizer.ts';
 
@@ -31,6 +42,9 @@ export class TrainerServer {
   readonly #trainer: NativeTrainer;
   #base: LoadedBase | null = null;
   #job: TrainerJob | null = null;
+  /** Captions of the job's pictures, in their order. */
+  #captions: string[] = [];
+  #stopped = false;
 
   /**
    * @param addon - the native addon
@@ -66,7 +80,7 @@ export class TrainerServer {
     const pictures = await readDataset(job.imageDirectory, options);
     const taskId = taskOf(job);
     await faultPoint('trainer:load', taskId);
-    const { tokenizer } = await this.#loadBase(job);
+    const { tokenizer } = await this.#loadBase(job.baseModelDirectory, config.mixedPrecision);
     await faultPoint('trainer:encode', taskId);
     const images = pictures.map((picture): NativeImage => {
       const { name, widthPx, heightPx, pixels } = picture;
@@ -77,6 +91,7 @@ export class TrainerServer {
     const fresh = { epochsRun: 0, microStepsRun: 0, optimizerStepsRun: 0 };
     const position = checkpointFile === null ? fresh : await this.#trainer.restore(checkpointFile);
     this.#job = job;
+    this.#captions = pictures.map(({ caption }) => caption);
     return position;
   }
 
@@ -89,8 +104,9 @@ export class TrainerServer {
     return this.#trainer.train(untilEpoch, onStep);
   }
 
-  /** Makes a running {@link train} return at the next step. */
+  /** Makes a running {@link train}, {@link sample} or {@link drawSheet} return at the next step. */
   stop(): void {
+    this.#stopped = true;
     this.#trainer.stop();
   }
 
@@ -108,22 +124,58 @@ export class TrainerServer {
     await this.#trainer.exportWeights({ directory, baseModelName: job.baseModelName, resolutionPx });
   }
 
-  /** Draws one picture of the training resolution and writes it as PNG. */
-  async sample(request: SampleRequest): Promise<void> {
+  /** Loads a base model, and the LoRA that `sample` draws with as `file`. */
+  async openForDrawing({ baseModelDirectory, mixedPrecision, lora }: DrawingModel): Promise<void> {
+    this.#job = null;
+    await this.#loadBase(baseModelDirectory, mixedPrecision);
+    if (lora !== null) await this.#trainer.loadLora(lora);
+  }
+
+  /** Draws one picture and writes it as PNG. */
+  async sample(request: SampleRequest): Promise<{ stopped: boolean }> {
+    this.#stopped = false;
+    return { stopped: !(await this.#draw(request)) };
+  }
+
+  /** Draws what is missing of a contact sheet and composes it. */
+  async drawSheet({
+    prompts,
+    seed,
+    sidePx,
+    directory,
+    file,
+    ...settings
+  }: SheetRequest): Promise<{ stopped: boolean }> {
+    this.#stopped = false;
     const { config } = this.#heldJob();
+    const side = sidePx ?? config.resolutionPx;
+    const common = { ...settings, negativePrompt: '', widthPx: side, heightPx: side };
+    const rows = rowsOf(prompts, seed, directory, { captions: this.#captions, triggerWord: config.triggerWord });
+    await mkdir(directory, { recursive: true });
+    for (const { baseFile, currentFile, ...row } of rows) {
+      const base: SampleRequest = { ...common, ...row, lora: 'none', file: baseFile };
+      const current: SampleRequest = { ...common, ...row, lora: 'job', file: currentFile };
+      if (!existsSync(baseFile) && !(await this.#draw(base))) return { stopped: true };
+      if (!(await this.#draw(current))) return { stopped: true };
+    }
+    await composeSheet(rows, side, file);
+    return { stopped: false };
+  }
+
+  /** False when it was stopped. */
+  async #draw(request: SampleRequest): Promise<boolean> {
     if (this.#base === null) throw new InternalError('No base model is loaded: prepare a job first.');
+    if (this.#stopped) return false;
     const { tokenizer } = this.#base;
+    const { prompt, negativePrompt, file, ...options } = request;
     const picture = await this.#trainer.sample({
-      tokenIds: tokenizer.encode(request.prompt),
-      negativeTokenIds: tokenizer.encode(''),
-      stepCount: request.stepCount,
-      guidanceScale: request.guidanceScale,
-      seed: request.seed,
-      widthPx: config.resolutionPx,
-      heightPx: config.resolutionPx,
-      useLora: request.useLora,
+      ...options,
+      tokenIds: tokenizer.encode(prompt),
+      negativeTokenIds: tokenizer.encode(negativePrompt),
     });
-    await writePng(picture, request.file);
+    if (picture === null) return false;
+    await writePng(picture, file);
+    return true;
   }
 
   #heldJob(): TrainerJob {
@@ -131,9 +183,7 @@ export class TrainerServer {
     return this.#job;
   }
 
-  async #loadBase(job: TrainerJob): Promise<LoadedBase> {
-    const directory = job.baseModelDirectory;
-    const { mixedPrecision } = job.config;
+  async #loadBase(directory: string, mixedPrecision: MixedPrecision): Promise<LoadedBase> {
     const key = JSON.stringify([directory, mixedPrecision]);
     if (this.#base?.key === key) return this.#base;
     this.#base = null;

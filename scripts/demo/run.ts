@@ -1,12 +1,13 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Client, Connection } from '@temporalio/client';
 import { stringify } from 'yaml';
 import { ProgressDisplay, downloadDisplay } from '../../cli/progress.ts';
 import { loadConfig, requireSection } from '../../common/config.ts';
 import type { Config } from '../../common/config.ts';
-import type { TrainerJob } from '../../common/trainer.ts';
+import type { SheetRequest, TrainerJob } from '../../common/trainer.ts';
 import { trainingConfigFor } from '../../common/training-config.ts';
 import { createLogger } from '../../common/logger.ts';
 import { TrainerProcess } from '../../native/trainer/trainer-process.ts';
@@ -17,7 +18,6 @@ import { publishJob } from '../stack/publisher.ts';
 import { startStack } from '../stack/stack.ts';
 import { smallBaseModel } from './base-model.ts';
 import type { DemoOptions } from './options.ts';
-import { drawPreview } from './preview.ts';
 import { drawLossCurve, fetchLastCheckpoint, fetchWeights, uploadPictures } from './results.ts';
 import { serviceProcesses, watchPart } from './service.ts';
 import { watchJob } from './watch.ts';
@@ -26,6 +26,16 @@ const PICTURES = path.join(import.meta.dirname, '../../test/fixtures/pictures');
 const BUCKET = 'styles';
 const QUEUE = 'model_training';
 const STYLE_ID = 1;
+
+/** What the preview at the end shows. */
+const PREVIEW: Omit<SheetRequest, 'directory' | 'file'> = {
+  prompts: ['a landscape photograph of mountains', 'a photograph of a cup of coffee on a wooden table'],
+  seed: 0,
+  sidePx: null,
+  sampler: 'dpm++',
+  stepCount: 8,
+  guidanceScale: 5,
+};
 
 /** Where a demo writes and what it tells. */
 export interface DemoContext {
@@ -174,7 +184,10 @@ async function previewOf(
     config: trainingConfigFor(requested, config.training.recipe, { imageCount, mixedPrecisionDefault }),
     logLabels: {},
   };
-  await drawPreview(trainer, job, checkpoint, file, signal);
+  await trainer.prepare(job, checkpoint, signal);
+  const pictures = `${file}.parts`;
+  await trainer.drawSheet({ ...PREVIEW, directory: pictures, file }, signal);
+  await rm(pictures, { recursive: true });
   await trainer.kill();
   return file;
 }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
+import path from 'node:path';
 import sharp from 'sharp';
-import type { StepReport } from '../../common/trainer.ts';
+import type { SampleRequest, SheetRequest, StepReport } from '../../common/trainer.ts';
 import { NEVER, NOTHING, SIDE_PX, trainerSceneForEachTest } from './support/trainer.ts';
 import type { TrainerScene } from './support/trainer.ts';
 
@@ -112,13 +113,41 @@ describe('trainer process with the real addon', function () {
   it('draws a picture of the training resolution, with and without the style', async () => {
     await scene.trainer.prepare(scene.jobOf({ learningRate: 0.05 }), null, NEVER);
     await scene.trainer.train(2, NOTHING, NEVER);
-    const request = { prompt: 'sunset', seed: 1, stepCount: 2, guidanceScale: 5 };
-    await scene.trainer.sample({ ...request, useLora: true, file: scene.inside('styled.png') });
-    await scene.trainer.sample({ ...request, useLora: true, file: scene.inside('styled-again.png') });
-    await scene.trainer.sample({ ...request, useLora: false, file: scene.inside('plain.png') });
-    const { width, height, format } = await sharp(scene.inside('styled.png')).metadata();
-    assert.deepEqual([width, height, format], [SIDE_PX, SIDE_PX, 'png']);
-    assert.ok(readFileSync(scene.inside('styled-again.png')).equals(readFileSync(scene.inside('styled.png'))));
-    assert.ok(!readFileSync(scene.inside('plain.png')).equals(readFileSync(scene.inside('styled.png'))));
+    const sheet: Omit<SheetRequest, 'file'> = {
+      ...{ prompts: ['sunset', '{caption}'], seed: 1, sidePx: null, directory: scene.inside('pictures') },
+      ...{ sampler: 'dpm++', stepCount: 2, guidanceScale: 5 },
+    };
+    const pictures = () => readdirSync(sheet.directory).map((name) => readFileSync(path.join(sheet.directory, name)));
+    await scene.trainer.drawSheet({ ...sheet, file: scene.inside('sheet.png') }, NEVER);
+    const { width, height, format } = await sharp(scene.inside('sheet.png')).metadata();
+    assert.deepEqual([width, height, format], [2 * SIDE_PX + 8, 2 * SIDE_PX + 8, 'png']);
+    const first = pictures();
+    assert.equal(new Set(first.map(String)).size, 4);
+    await scene.trainer.drawSheet({ ...sheet, file: scene.inside('again.png') }, NEVER);
+    assert.ok(readFileSync(scene.inside('again.png')).equals(readFileSync(scene.inside('sheet.png'))));
+    // One picture alone is the one of the sheet.
+    const one: Omit<SampleRequest, 'lora' | 'file'> = {
+      ...{ prompt: 'sunset', negativePrompt: '', seed: 1, sampler: 'dpm++', stepCount: 2, guidanceScale: 5 },
+      ...{ widthPx: SIDE_PX, heightPx: SIDE_PX },
+    };
+    await scene.trainer.sample({ ...one, lora: 'job', file: scene.inside('styled.png') }, NEVER);
+    assert.ok(readFileSync(scene.inside('styled.png')).equals(first[1] ?? Buffer.alloc(0)));
+  });
+
+  it('trains to the same weights whether a sheet was drawn or not', async () => {
+    const weights = async (sheets: boolean): Promise<Buffer> => {
+      await scene.trainer.prepare(scene.jobOf({ dropout: 0.1, emaDecay: 0.9 }), null, NEVER);
+      for (const untilEpoch of [1, 2]) {
+        await scene.trainer.train(untilEpoch, NOTHING, NEVER);
+        const directory = scene.inside('kept');
+        const look = { sampler: 'dpm++', stepCount: 2, guidanceScale: 5 } as const;
+        const request = { ...look, prompts: ['a hill'], seed: 0, sidePx: null, directory, file: `${directory}.png` };
+        if (sheets) await scene.trainer.drawSheet(request, NEVER);
+      }
+      const file = scene.inside(`${sheets}.safetensors`);
+      await scene.trainer.saveCheckpoint(file);
+      return readFileSync(file);
+    };
+    assert.ok((await weights(true)).equals(await weights(false)));
   });
 });

@@ -52,7 +52,7 @@ class CountingTrainer implements Trainer {
     writeFileSync(path.join(directory, 'lora_weights.safetensors'), String(this.#steps));
   }
 
-  sample(): never {
+  drawSheet(): never {
     throw new Error('not used');
   }
 

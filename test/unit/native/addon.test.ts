@@ -5,6 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { InvalidRequestError } from '../../../common/errors.ts';
 import type { NativeAddon, NativeStepReport, NativeTrainer } from '../../../native/native.ts';
 import { SIDE_PX, addonForAllTests, job, sampleOptions } from './support/addon.ts';
 
@@ -163,9 +164,27 @@ describe('native addon', function () {
     await trainer.startJob(job({ learningRate: 0.05 }));
     await trainer.train(3, () => undefined);
     const styled = await trainer.sample(sampleOptions());
-    assert.equal(styled.pixels.length, styled.widthPx * styled.heightPx * 3);
-    const plain = await trainer.sample({ ...sampleOptions(), useLora: false });
-    assert.notDeepEqual(plain.pixels, styled.pixels);
+    assert.equal(styled?.pixels.length, SIDE_PX * SIDE_PX * 3);
+    const plain = await trainer.sample({ ...sampleOptions(), lora: 'none' });
+    assert.notDeepEqual(plain?.pixels, styled.pixels);
+    const other = await trainer.sample({ ...sampleOptions(), sampler: 'ddim' });
+    assert.notDeepEqual(other?.pixels, styled.pixels);
+    // A file of the same weights gives the same picture, and is forgotten with its base model.
+    await trainer.exportWeights({ directory, baseModelName: 'tiny' });
+    await trainer.loadLora(path.join(directory, 'peft'));
+    const fromFile = await trainer.sample({ ...sampleOptions(), lora: 'file' });
+    assert.deepEqual(fromFile?.pixels, styled.pixels);
+  });
+
+  it('stops drawing at the next step', async () => {
+    const drawing = trainer.sample({ ...sampleOptions(), lora: 'none', stepCount: 900 });
+    trainer.stop();
+    assert.equal(await drawing, null);
+  });
+
+  it('draws with no LoRA of a file before one was loaded', async () => {
+    await trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'no' });
+    await assert.rejects(trainer.sample({ ...sampleOptions(), lora: 'file' }), InvalidRequestError);
   });
 
   it('rejects with what onStep threw, after stopping', async () => {

@@ -3,7 +3,14 @@ import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GpuFaultError } from '../../../../common/errors.ts';
-import type { StepReport, Trainer, TrainerJob, TrainerPosition, TrainerRuntime } from '../../../../common/trainer.ts';
+import type {
+  SheetRequest,
+  StepReport,
+  Trainer,
+  TrainerJob,
+  TrainerPosition,
+  TrainerRuntime,
+} from '../../../../common/trainer.ts';
 
 interface State {
   epochsRun: number;
@@ -26,6 +33,8 @@ export class FakeTrainer implements Trainer {
   onExport: () => Promise<void> = () => Promise.resolve();
   /** Files that `exportWeights` writes besides those that it always does. */
   moreWeights: string[] = [];
+  /** Called by `drawSheet`; may throw, or never resolve. */
+  onSheet: (signal: AbortSignal) => Promise<void> = () => Promise.resolve();
   readonly calls: string[] = [];
   #job: TrainerJob | null = null;
   #pictures: string[] = [];
@@ -100,8 +109,10 @@ export class FakeTrainer implements Trainer {
     }
   }
 
-  sample(): Promise<void> {
-    return Promise.resolve();
+  async drawSheet({ file }: SheetRequest, signal: AbortSignal): Promise<void> {
+    this.calls.push(`sheet at ${this.#state.epochsRun}`);
+    await Promise.race([this.onSheet(signal), this.#killed.promise]);
+    await writeFile(file, `sheet ${this.#state.weights}`);
   }
 
   kill(): Promise<void> {

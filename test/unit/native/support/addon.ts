@@ -37,7 +37,16 @@ export function job(changes: Partial<NativeJob['config']> = {}): NativeJob {
 export function sampleOptions(): NativeSampleOptions {
   const { tokenIds } = image(0);
   const size = { widthPx: SIDE_PX, heightPx: SIDE_PX };
-  return { tokenIds, negativeTokenIds: tokenIds, stepCount: 2, guidanceScale: 3, seed: 1, ...size, useLora: true };
+  return {
+    tokenIds,
+    negativeTokenIds: tokenIds,
+    stepCount: 2,
+    guidanceScale: 3,
+    seed: 1,
+    ...size,
+    sampler: 'dpm++',
+    lora: 'job',
+  };
 }
 
 /** The addon, a tiny base model in `directory`, and a trainer that has loaded it. */

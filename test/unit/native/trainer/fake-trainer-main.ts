@@ -6,6 +6,7 @@ import type {
   NativeAddon,
   NativeJob,
   NativePosition,
+  NativeSampleOptions,
   NativeStepReport,
   NativeTrainResult,
   NativeTrainer,
@@ -80,7 +81,14 @@ class FakeTrainer implements NativeTrainer {
     await Promise.resolve();
   }
 
-  async sample() {
+  async loadLora(): Promise<void> {
+    await Promise.resolve();
+  }
+
+  async sample({ stepCount }: NativeSampleOptions) {
+    this.#stopped = false;
+    for (let step = 0; step < stepCount && !this.#stopped; step++) await sleep(2);
+    if (this.#stopped) return null;
     return { widthPx: 8, heightPx: 8, pixels: new Uint8Array(8 * 8 * 3).fill(200) };
   }
 

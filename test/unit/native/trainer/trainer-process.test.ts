@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
 import sharp from 'sharp';
 import {
+  CancelledError,
   CheckpointIncompatibleError,
   GpuFaultError,
   GpuOutOfMemoryError,
@@ -20,6 +22,18 @@ import { trainingConfig } from '../../../support/training-config.ts';
 const SCENARIOS = { slow: 0, fast: 1, segfault: 2, badAlloc: 3, lossNotFinite: 4, killed: 5, hangsInPrepare: 6 };
 
 const NEVER = new AbortController().signal;
+
+const SAMPLE = {
+  prompt: 'a hill',
+  negativePrompt: '',
+  seed: 1,
+  sampler: 'ddim',
+  stepCount: 2,
+  guidanceScale: 7.5,
+  widthPx: 8,
+  heightPx: 8,
+  lora: 'job',
+} as const;
 
 describe('trainer process', () => {
   let directory: string;
@@ -200,9 +214,23 @@ describe('trainer process', () => {
   it('draws a sample', async () => {
     await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
     const file = join(directory, 'sample.png');
-    const request = { prompt: 'a hill', seed: 1, stepCount: 2, guidanceScale: 7.5, useLora: true, file };
-    await trainer.sample(request);
+    await trainer.sample({ ...SAMPLE, file }, NEVER);
     assert.equal((await sharp(await readFile(file)).metadata()).width, 8);
+  });
+
+  it('stops drawing when it is told to, before and while it draws', async () => {
+    await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
+    const file = join(directory, 'endless.png');
+    const called = new AbortController();
+    const drawing = trainer.sample({ ...SAMPLE, stepCount: 1_000_000, file }, called.signal);
+    const reason = new CancelledError('enough');
+    setTimeout(() => called.abort(reason), 20);
+    await assert.rejects(drawing, reason);
+    await assert.rejects(trainer.sample({ ...SAMPLE, stepCount: 1_000_000, file }, called.signal), reason);
+    assert.ok(!existsSync(file));
+    // The trainer holds its job still.
+    assert.notEqual(trainer.position('job-1'), null);
+    await trainer.sample({ ...SAMPLE, file }, NEVER);
   });
 
   it('kills idempotently, and everything under way ends with it', async () => {

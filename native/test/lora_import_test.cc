@@ -1,0 +1,147 @@
+#include "core/model_io/lora_import.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "check.h"
+#include "core/model_io/json.h"
+#include "core/model_io/lora_export.h"
+#include "core/model_io/safetensors.h"
+#include "tiny_job.h"
+
+using namespace brushwork;
+using namespace brushwork::test;
+
+using Tensors = std::map<std::string, torch::Tensor>;
+
+static const std::string kModule = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q";  // 32 into 32
+
+static const LoraLayout& layout() { return tiny_model().unet.lora_layout(); }
+
+static LoraParameters ramp_lora(double alpha) {
+  LoraParameters lora(layout(), {8, alpha, 0.1}, torch::kCPU);
+  const torch::NoGradGuard no_grad;
+  lora.values().detach().copy_(torch::linspace(-1, 1, lora.parameter_count()));
+  return lora;
+}
+
+static LoraParameters load(const std::string& path) { return load_lora(path, layout(), torch::kCPU); }
+
+static std::string write(const std::string& name, const Tensors& tensors,
+                         const std::map<std::string, std::string>& metadata = {}) {
+  const auto file = temporary_directory() / (name + ".safetensors");
+  write_safetensors(file, tensors, metadata);
+  return file;
+}
+
+static torch::Tensor change_of(const LoraParameters& lora, int64_t i) {
+  return torch::matmul(lora.b(i), lora.a(i)) * lora.config().scale();
+}
+
+static int64_t index_of(const std::string& name) {
+  for (size_t i = 0; i < layout().targets.size(); ++i) {
+    if (layout().targets[i].name == name) return static_cast<int64_t>(i);
+  }
+  return -1;
+}
+
+TEST(each_of_our_own_files_gives_the_change_that_was_trained) {
+  const auto trained = ramp_lora(24);
+  const auto directory = temporary_directory() / "own";
+  export_lora(trained, {"model", 64, 64, PredictionType::kEpsilon}, directory);
+  for (const std::string path : {"/lora_weights.safetensors", "/kohya.safetensors", "/peft"}) {
+    const auto loaded = load(directory + path);
+    CHECK(loaded.config().rank == 8 && loaded.config().scale() == 1);
+    for (int64_t i = 0; i < trained.module_count(); ++i) {
+      CHECK_AT_MOST(relative_error(change_of(loaded, i), change_of(trained, i)), 1e-6);
+    }
+  }
+}
+
+TEST(older_diffusers_keys_without_a_header_count_as_they_are) {
+  const auto down = torch::ones({2, 32}), up = torch::full({32, 2}, 3.0);
+  const auto file = write("older", {{"unet." + kModule + ".lora.down.weight", down.to(torch::kHalf)},
+                                    {"unet." + kModule + ".lora.up.weight", up.to(torch::kHalf)}});
+  const auto loaded = load(file);
+  CHECK(change_of(loaded, index_of(kModule)).equal(torch::full({32, 32}, 6.0)));
+  // Modules that the file does not hold stay as they are.
+  CHECK(change_of(loaded, index_of(kModule) + 1).abs().sum().item<double>() == 0);
+}
+
+TEST(modules_may_differ_in_rank_and_alpha) {
+  const std::string other = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k";
+  const auto flat = [](std::string name) {
+    std::replace(name.begin(), name.end(), '.', '_');
+    return "lora_unet_" + name;
+  };
+  const auto loaded = load(write("ranks", {{flat(kModule) + ".lora_down.weight", torch::ones({1, 32})},
+                                           {flat(kModule) + ".lora_up.weight", torch::ones({32, 1})},
+                                           {flat(kModule) + ".alpha", torch::tensor(5.0)},
+                                           {flat(other) + ".lora_down.weight", torch::ones({4, 32})},
+                                           {flat(other) + ".lora_up.weight", torch::ones({32, 4})},
+                                           {flat(other) + ".alpha", torch::tensor(2.0)}}));
+  CHECK(loaded.config().rank == 4);
+  CHECK(change_of(loaded, index_of(kModule)).equal(torch::full({32, 32}, 5.0)));
+  CHECK(change_of(loaded, index_of(other)).equal(torch::full({32, 32}, 2.0)));
+}
+
+TEST(the_scale_of_a_header_counts_rank_stabilised_too) {
+  const auto scale = [](const std::string& name, const std::string& header) {
+    const auto loaded = load(write(name,
+                                   {{"unet." + kModule + ".lora_A.weight", torch::ones({4, 32})},
+                                    {"unet." + kModule + ".lora_B.weight", torch::ones({32, 4})}},
+                                   {{"lora_adapter_metadata", header}}));
+    return change_of(loaded, index_of(kModule))[0][0].item<double>() / 4;
+  };
+  CHECK(scale("plain", R"({"unet.r": 4, "unet.lora_alpha": 6})") == 1.5);
+  CHECK(scale("rslora", R"({"unet.r": 4, "unet.lora_alpha": 6, "unet.use_rslora": true})") == 3);
+}
+
+static void refuse(const std::string& part, const Tensors& tensors,
+                   const std::map<std::string, std::string>& metadata = {}) {
+  const auto file = write("refused", tensors, metadata);
+  CHECK_ERROR(load(file), ErrorCode::kInvalidRequest, part);
+  CHECK_ERROR(load(file), ErrorCode::kInvalidRequest, file);
+}
+
+static Tensors with(const std::string& key, const torch::Tensor& tensor = torch::ones({2})) {
+  return {{"unet." + kModule + ".lora_A.weight", torch::ones({4, 32})},
+          {"unet." + kModule + ".lora_B.weight", torch::ones({32, 4})},
+          {key, tensor}};
+}
+
+TEST(other_kinds_are_refused_by_name) {
+  refuse("SDXL", with("lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"));
+  refuse("SDXL", with("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.lora_down.weight"));
+  refuse("LoHa", with("lora_unet_mid_block_attentions_0_proj_in.hada_w1_a"));
+  refuse("LoKr", with("lora_unet_mid_block_attentions_0_proj_in.lokr_w1"));
+  refuse("DoRA", with("unet." + kModule + ".lora_magnitude_vector"));
+  refuse("LoCon", with("lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"));
+  refuse("LoCon", with("lora_unet_down_blocks_0_downsamplers_0_conv.lora_down.weight"));
+  refuse("text encoder", with("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"));
+  refuse("text encoder", with("text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight"));
+  refuse("another architecture", with("transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight"));
+  refuse("other layers", with("lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_2.lora_up.weight"));
+  refuse("other layers", with("unet.mid_block.attentions.0.transformer_blocks.0.ff.net.2.lora_A.weight"));
+}
+
+TEST(files_that_do_not_fit_are_refused) {
+  refuse("holds nothing", {});
+  refuse("no part of a LoRA", with("unet." + kModule + ".weight"));
+  refuse("no attention layer", with("unet.down_blocks.7.attentions.0.attn1.to_q.lora_A.weight"));
+  refuse("half of its pair", {{"unet." + kModule + ".lora_A.weight", torch::ones({4, 32})}});
+  refuse("another base model", {{"unet." + kModule + ".lora_A.weight", torch::ones({4, 320})},
+                                {"unet." + kModule + ".lora_B.weight", torch::ones({320, 4})}});
+  refuse("no number", with("unet." + kModule + ".alpha", torch::ones({2})));
+  refuse("not finite", with("unet." + kModule + ".alpha", torch::tensor(NAN)));
+  refuse("not JSON", with("unet." + kModule + ".alpha", torch::tensor(1.0)), {{"lora_adapter_metadata", "{"}});
+  refuse("alpha_pattern", with("unet." + kModule + ".alpha", torch::tensor(1.0)),
+         {{"lora_adapter_metadata", R"({"unet.r": 4, "unet.lora_alpha": 4, "unet.alpha_pattern": {"to_q": 1}})"}});
+  refuse("unet.lora_alpha", with("unet." + kModule + ".alpha", torch::tensor(1.0)), {{"lora_adapter_metadata", "{}"}});
+  CHECK_ERROR(load(temporary_directory() / "missing"), ErrorCode::kInvalidRequest, "can't be opened");
+}
+
+TEST_MAIN()

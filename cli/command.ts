@@ -81,3 +81,20 @@ export function integerOption(name: string, text: string, min: number, max: numb
   }
   return value;
 }
+
+/**
+ * A number given on the command line.
+ *
+ * @param name - e.g. `--guidance`
+ * @param text - as typed
+ * @param min - smallest allowed value
+ * @param max - largest allowed value
+ * @throws UsageError when it is none
+ */
+export function numberOption(name: string, text: string, min: number, max: number): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= min && value <= max)) {
+    throw new UsageError(`${name} must be a number from ${min} to ${max}, but is "${text}".`);
+  }
+  return value;
+}

@@ -6,12 +6,14 @@ import type { Command } from './command.ts';
 import { inspectCommand } from './inspect.ts';
 import { deadLettersCommand } from './dead-letters.ts';
 import { makeBaseModelCommand } from './make-base-model.ts';
+import { sampleCommand } from './sample.ts';
 import { trainCommand } from './train.ts';
 import { workerCommand } from './worker.ts';
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   worker: workerCommand,
   train: trainCommand,
+  sample: sampleCommand,
   inspect: inspectCommand,
   'make-base-model': makeBaseModelCommand,
   'dead-letters': deadLettersCommand,

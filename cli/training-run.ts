@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
-import { mkdir, rm, stat } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidRequestError } from '../common/errors.ts';
-import { reasonOf } from '../common/logger.ts';
 import type { StepReport, Trainer, TrainerJob, TrainerPosition } from '../common/trainer.ts';
 import { writeLossChart } from './loss-chart.ts';
+import { makeOutputDirectory } from './output-directory.ts';
 import { ProgressDisplay } from './progress.ts';
 import type { ProgressOutput } from './progress.ts';
 import { checkRecord, recordOf, writeRecord } from './run-record.ts';
@@ -147,22 +147,4 @@ function stepMonitor(
       remainingSeconds: (config.epochs * stepsPerEpoch - stepsRun) / stepsPerSecond,
     });
   };
-}
-
-/** Folder by folder: Node's own recursive mkdir never returns below folders that take no files, such as /proc. */
-async function makeOutputDirectory(directory: string): Promise<void> {
-  const found = await stat(directory).catch(() => null);
-  if (found?.isDirectory() === true) return;
-  const absolute = path.resolve(directory);
-  if (path.dirname(absolute) !== absolute) await makeOutputDirectory(path.dirname(absolute));
-  try {
-    await mkdir(absolute);
-  } catch (error) {
-    throw new InvalidRequestError(
-      `The output directory ${directory} can't be made: ${reasonOf(error)}. Name another.`,
-      {
-        cause: error,
-      },
-    );
-  }
 }

@@ -10,7 +10,10 @@ import { temporalPath } from '../../scripts/setup/temporal.mjs';
 const ROOT = path.join(import.meta.dirname, '../..');
 const CLI = path.join(ROOT, 'cli/main.ts');
 const MARK = '<!-- run by test/integration/docs.test.ts -->';
-const DOCUMENTS = ['README.md', 'docs/architecture.md', 'docs/errors.md', 'docs/operations.md', 'docs/training.md'];
+const DOCUMENTS = [
+  ...['README.md', 'docs/architecture.md', 'docs/errors.md', 'docs/operations.md', 'docs/training.md'],
+  'docs/drawing.md',
+];
 
 const execute = promisify(execFile);
 const read = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');

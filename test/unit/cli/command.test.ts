@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { UsageError, integerOption, parseOptions, requireOption } from '../../../cli/command.ts';
+import { UsageError, integerOption, numberOption, parseOptions, requireOption } from '../../../cli/command.ts';
 import { inspectCommand } from '../../../cli/inspect.ts';
 import { makeBaseModelCommand } from '../../../cli/make-base-model.ts';
+import { sampleCommand } from '../../../cli/sample.ts';
 import { trainCommand } from '../../../cli/train.ts';
 import { workerCommand } from '../../../cli/worker.ts';
 import { ROLES } from '../../../common/config-types.ts';
 import { TRAINING_CONFIG_KEYS } from '../../../common/training-config-keys.ts';
 
 const CLI = path.join(import.meta.dirname, '../../../cli/main.ts');
+
+const SAMPLE = '--model a --output b --prompt c'.split(' ');
 
 function brushwork(...args: string[]): { status: number | null; stdout: string; stderr: string } {
   return spawnSync(process.execPath, [CLI, ...args], { encoding: 'utf8' });
@@ -44,6 +47,13 @@ describe('cli/command', () => {
       assert.throws(() => integerOption('--seed', text, 0, 10), /--seed must be a whole number from 0 to 10/);
     }
   });
+
+  it('reads numbers in their range only', () => {
+    assert.equal(numberOption('--guidance', '7.5', 0, 10), 7.5);
+    for (const text of ['', ' ', '-1', '10.1', 'NaN', 'Infinity', 'x']) {
+      assert.throws(() => numberOption('--guidance', text, 0, 10), /--guidance must be a number from 0 to 10/);
+    }
+  });
 });
 
 describe('the brushwork command', function () {
@@ -57,6 +67,16 @@ describe('the brushwork command', function () {
       [...'--model a --images b --output c --threads two'.split(' ')],
       /--threads/,
     ],
+    ['sample without --prompt', sampleCommand, [...'--model a --output b'.split(' ')], /--prompt is missing/],
+    [
+      'sample with a LoRA that is not there',
+      sampleCommand,
+      [...SAMPLE, '--lora', 'no/file'],
+      /--lora no\/file does not/,
+    ],
+    ['sample with another sampler', sampleCommand, [...SAMPLE, '--sampler', 'euler'], /--sampler must be dpm\+\+ or/],
+    ['sample with no steps', sampleCommand, [...SAMPLE, '--steps', '0'], /--steps must be a whole number from 1 to/],
+    ['sample with a guidance that is none', sampleCommand, [...SAMPLE, '--guidance', 'x'], /--guidance must be a/],
     ['inspect without --images', inspectCommand, ['--json'], /--images is missing/],
     ['worker with an unknown role', workerCommand, ['--role', 'pod,boss'], /not "boss"/],
     [
@@ -82,6 +102,12 @@ describe('the brushwork command', function () {
     for (const key of Object.keys(TRAINING_CONFIG_KEYS)) assert.ok(trainCommand.help.includes(key), key);
     for (const option of ['--images', '--config', '--caption', '--json']) {
       assert.ok(inspectCommand.help.includes(`\n  ${option} `), option);
+    }
+    for (const option of [
+      ...['--model', '--lora', '--prompt', '--output', '--negative-prompt', '--count', '--seed', '--steps'],
+      ...['--guidance', '--sampler', '--size', '--width, --height', '--threads'],
+    ]) {
+      assert.ok(sampleCommand.help.includes(`\n  ${option} `), option);
     }
     for (const role of ROLES) assert.ok(workerCommand.help.includes(`\n             ${role} `), role);
     for (const option of ['--preset', '--output', '--seed']) {

@@ -1,0 +1,151 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { loadConfig } from '../common/config.ts';
+import { createLogger } from '../common/logger.ts';
+import type { SampleRequest } from '../common/trainer.ts';
+import type { SamplerName } from '../common/types.ts';
+import { TrainerProcess } from '../native/trainer/trainer-process.ts';
+import { resolveBaseModel } from '../worker/base-model.ts';
+import { UsageError, integerOption, numberOption, parseOptions, requireOption } from './command.ts';
+import type { Command } from './command.ts';
+import { makeOutputDirectory } from './output-directory.ts';
+import { downloadDisplay } from './progress.ts';
+import { INTERRUPTED } from './training-run.ts';
+
+const SAMPLERS: readonly SamplerName[] = ['dpm++', 'ddim'];
+
+/** Sides below draw nothing that can be told, sides above do not fit any GPU. */
+const SIDE_LIMITS_PX = [8, 4096] as const;
+
+const HELP = `Usage: brushwork sample --model <dir|file|hub id> --prompt <text> --output <dir> [options]
+
+Draws pictures with a base model and a LoRA, and writes them to the output directory as <number>-seed-<seed>.png.
+
+Options:
+  --model             base model: a directory in diffusers layout, a .safetensors file with a whole Stable Diffusion 1.x, or a
+                      hub id (org/name, org/name@revision, org/name/file.safetensors)
+  --lora              lora_weights.safetensors, kohya.safetensors or a peft directory, as training leaves them, or others' files
+                      of these formats for the UNet's attention; default: the base model alone
+  --prompt            what to draw; may be given several times
+  --output            directory to write, made when absent
+  --negative-prompt   what not to draw
+  --count             pictures for each prompt, each with the next seed; default 1
+  --seed              of the first picture, 0 to 2^53-1; same seed, same picture; default 0
+  --steps             more are finer and slower; default 20
+  --guidance          how much the prompt counts, 1: not beyond what the model does by itself; default 7.5
+  --sampler           dpm++ (DPM-Solver++ 2M) or ddim, which wants about twice the steps; default dpm++
+  --size              side in pixels, a multiple of 64; default 512
+  --width, --height   the same for one side
+  --threads           CPU threads; default: trainer.cpuThreads of the service's configuration
+`;
+
+const OPTIONS = {
+  model: { type: 'string' },
+  lora: { type: 'string' },
+  prompt: { type: 'string', multiple: true },
+  output: { type: 'string' },
+  'negative-prompt': { type: 'string', default: '' },
+  count: { type: 'string', default: '1' },
+  seed: { type: 'string', default: '0' },
+  steps: { type: 'string', default: '20' },
+  guidance: { type: 'string', default: '7.5' },
+  sampler: { type: 'string', default: 'dpm++' },
+  size: { type: 'string', default: '512' },
+  width: { type: 'string' },
+  height: { type: 'string' },
+  threads: { type: 'string' },
+} as const;
+
+/** What a command line asks for. */
+interface Drawing {
+  model: string;
+  lora: string | null;
+  prompts: string[];
+  output: string;
+  count: number;
+  threads: number | null;
+  /** Of the first picture of each prompt. */
+  settings: Omit<SampleRequest, 'prompt' | 'file'>;
+}
+
+/** `brushwork sample`. */
+export const sampleCommand: Command = {
+  summary: 'Draw pictures with a base model and a LoRA',
+  help: HELP,
+  async run(args) {
+    const drawing = readDrawing(args);
+    const service = loadConfig({ roles: [] });
+    const stop = new AbortController();
+    for (const name of ['SIGINT', 'SIGTERM'] as const) {
+      process.on(name, () => (stop.signal.aborted ? process.exit(INTERRUPTED) : stop.abort()));
+    }
+    const logger = createLogger({ level: 'warn', secrets: [] });
+    const trainer = new TrainerProcess({
+      device: service.trainer.device,
+      threadCount: drawing.threads ?? service.trainer.cpuThreads,
+      cudaVisibleDevices: service.trainer.cudaVisibleDevices,
+      logger,
+    });
+    try {
+      const { directory } = await resolveBaseModel(drawing.model, {
+        ...service.trainer,
+        logger,
+        signal: stop.signal,
+        onProgress: downloadDisplay(process.stdout),
+      });
+      await makeOutputDirectory(drawing.output);
+      const { mixedPrecisionDefault: mixedPrecision } = await trainer.runtime();
+      await trainer.openForDrawing({ baseModelDirectory: directory, mixedPrecision, lora: drawing.lora });
+      await drawAll(trainer, drawing, stop.signal);
+      return 0;
+    } catch (error) {
+      if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
+      process.stdout.write('stopped\n');
+      return INTERRUPTED;
+    } finally {
+      await trainer.kill();
+    }
+  },
+};
+
+function readDrawing(args: string[]): Drawing {
+  const options = parseOptions(args, OPTIONS);
+  const prompts = options.prompt ?? [];
+  if (prompts.length === 0) throw new UsageError('--prompt is missing.');
+  const sampler = SAMPLERS.find((known) => known === options.sampler);
+  if (sampler === undefined) throw new UsageError(`--sampler must be dpm++ or ddim, but is "${options.sampler}".`);
+  const lora = options.lora === undefined ? null : requireOption('--lora', options.lora);
+  if (lora !== null && !existsSync(lora)) throw new UsageError(`--lora ${lora} does not exist.`);
+  return {
+    model: requireOption('--model', options.model),
+    lora,
+    prompts,
+    output: requireOption('--output', options.output),
+    count: integerOption('--count', options.count, 1, 10_000),
+    threads: options.threads === undefined ? null : integerOption('--threads', options.threads, 1, 1024),
+    settings: {
+      negativePrompt: options['negative-prompt'],
+      seed: integerOption('--seed', options.seed, 0, Number.MAX_SAFE_INTEGER - 10_000),
+      stepCount: integerOption('--steps', options.steps, 1, 998),
+      guidanceScale: numberOption('--guidance', options.guidance, 0, 100),
+      sampler,
+      widthPx: integerOption('--width', options.width ?? options.size, ...SIDE_LIMITS_PX),
+      heightPx: integerOption('--height', options.height ?? options.size, ...SIDE_LIMITS_PX),
+      lora: lora === null ? 'none' : 'file',
+    },
+  };
+}
+
+async function drawAll(trainer: TrainerProcess, drawing: Drawing, signal: AbortSignal): Promise<void> {
+  const { prompts, count, output, settings } = drawing;
+  let number = 0;
+  for (const prompt of prompts) {
+    for (let copy = 0; copy < count; copy++) {
+      const seed = settings.seed + copy;
+      const file = path.join(output, `${++number}-seed-${seed}.png`);
+      const startMs = performance.now();
+      await trainer.sample({ ...settings, prompt, seed, file }, signal);
+      process.stdout.write(`${file}: ${prompt} (${((performance.now() - startMs) / 1000).toFixed(1)} s)\n`);
+    }
+  }
+}

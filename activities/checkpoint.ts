@@ -1,11 +1,20 @@
+import { Context } from '@temporalio/activity';
 import { randomUUID } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { MANIFEST_SCHEMA, checkpointDataKey, checkpointRef, manifestKey } from '../common/checkpoint-manifest.ts';
+import {
+  MANIFEST_SCHEMA,
+  checkpointDataKey,
+  checkpointRef,
+  manifestKey,
+  previewKey,
+} from '../common/checkpoint-manifest.ts';
 import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
 import { CheckpointIncompatibleError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
+import { reasonOf } from '../common/logger.ts';
 import type { CheckpointInput, CheckpointResult } from '../common/activity-types.ts';
+import type { ManifestObject } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { withHeartbeats } from './heartbeats.ts';
 import type { HeldPodScope } from './on-held-pod.ts';
@@ -28,10 +37,12 @@ export async function checkpoint(
     const { store, bucket } = deps;
     const { signal } = scope;
     const { epoch, checkpointFile, holdId } = input;
-    const dataKey = checkpointDataKey(input, epoch, `${holdId}-${randomUUID()}`);
+    const unique = `${holdId}-${randomUUID()}`;
+    const dataKey = checkpointDataKey(input, epoch, unique);
     await faultPoint('checkpoint:begin', input.taskId);
     scope.checkFence();
     const { sizeBytes, sha256 } = await store.uploadFile(checkpointFile, { bucket, key: dataKey }, { signal });
+    const preview = await uploadPreview(input, unique, scope, deps);
     const manifest: CheckpointManifest = {
       schema: MANIFEST_SCHEMA,
       styleId: input.styleId,
@@ -40,6 +51,7 @@ export async function checkpoint(
       step: input.step,
       fingerprint: input.fingerprint,
       objects: [{ key: dataKey, sizeBytes, sha256 }],
+      ...(preview !== null && { preview }),
       epochLosses: input.epochLosses,
       holdId,
       versions: { brushwork: deps.version, torch: (await deps.runtime()).torch },
@@ -54,6 +66,26 @@ export async function checkpoint(
     await faultPoint('checkpoint:end', input.taskId);
     return { checkpoint: checkpointRef(manifest), sizeBytes, uploadMs: Math.round(performance.now() - startedAtMs) };
   });
+}
+
+/** Best effort: null when there is none, or the store does not take it. */
+async function uploadPreview(
+  input: CheckpointInput,
+  unique: string,
+  { signal, checkFence }: HeldPodScope,
+  { store, bucket }: PodDependencies,
+): Promise<ManifestObject | null> {
+  const file = input.previewFile ?? null;
+  if (file === null) return null;
+  const key = previewKey(input, input.epoch, unique);
+  checkFence();
+  try {
+    return { key, ...(await store.uploadFile(file, { bucket, key }, { signal })) };
+  } catch (error) {
+    signal.throwIfAborted();
+    Context.current().log.warn('the preview was not uploaded', { reason: reasonOf(error) });
+    return null;
+  }
 }
 
 async function commit(

@@ -1,4 +1,5 @@
 import type { BackendClient } from '../common/backend-client.ts';
+import type { PreviewConfig } from '../common/config-types.ts';
 import type { ImageUriRules } from '../common/image-uri.ts';
 import type { ObjectStore } from '../common/object-store.ts';
 import type { Trainer, TrainerRuntime } from '../common/trainer.ts';
@@ -62,6 +63,8 @@ export interface PodDependencies extends BucketDependencies {
   recipe: PartialTrainingConfig;
   /** Caption of a picture without a text file, in a job without tags. */
   instancePrompt: string;
+  /** Contact sheets, or null: none. */
+  previews: PreviewConfig | null;
   progressIntervalMs: number;
   timing: PodTiming;
   /** Version of this software, for manifests. */

@@ -25,6 +25,7 @@ import { holdPod } from './hold-pod.ts';
 import { inspectPictures } from './inspect-pictures.ts';
 import { notify } from './notify.ts';
 import { onHeldPod } from './on-held-pod.ts';
+import { PreviewPainter } from './preview-painter.ts';
 import { ProgressPace } from './progress-pace.ts';
 import { promote } from './promote.ts';
 import { atTheEdge } from './to-application-failure.ts';
@@ -60,11 +61,12 @@ export interface PicturesActivities {
 export function createPodActivities(deps: PodDependencies): PodActivities {
   const { fence } = deps;
   const pace = new ProgressPace(deps.progressIntervalMs);
+  const painter = new PreviewPainter(deps);
   return {
     holdPod: atTheEdge((input: HoldPodInput) => holdPod(input, deps)),
     download: atTheEdge(onHeldPod(fence, (input: DownloadInput, scope) => download(input, scope, deps))),
     trainEpochChunk: atTheEdge(
-      onHeldPod(fence, (input: TrainEpochChunkInput, scope) => trainEpochChunk(input, scope, deps, pace)),
+      onHeldPod(fence, (input: TrainEpochChunkInput, scope) => trainEpochChunk(input, scope, deps, pace, painter)),
     ),
     checkpoint: atTheEdge(onHeldPod(fence, (input: CheckpointInput, scope) => checkpoint(input, scope, deps))),
     upload: atTheEdge(onHeldPod(fence, (input: UploadInput, scope) => upload(input, scope, deps))),

@@ -15,6 +15,11 @@ export function checkpointFile(jobDirectory: string, epoch: number): string {
   return path.join(checkpointDirectory(jobDirectory), `epoch-${String(epoch).padStart(6, '0')}.safetensors`);
 }
 
+/** Where contact sheets are drawn. */
+export function previewDirectory(jobDirectory: string): string {
+  return path.join(jobDirectory, 'previews');
+}
+
 /** Where the finished weights are written before they are uploaded. */
 export function exportDirectory(jobDirectory: string): string {
   return path.join(jobDirectory, 'export');

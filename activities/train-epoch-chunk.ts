@@ -8,6 +8,7 @@ import type { PodDependencies } from './dependencies.ts';
 import { EpochMeter } from './epoch-meter.ts';
 import { checkpointDirectory, checkpointFile } from './job-files.ts';
 import type { HeldPodScope } from './on-held-pod.ts';
+import type { PreviewPainter } from './preview-painter.ts';
 import type { ProgressPace } from './progress-pace.ts';
 import { StallWatch } from './stall-watch.ts';
 import { standAt } from './trainer-job.ts';
@@ -20,6 +21,7 @@ const STOP_LIMIT_MS = 5_000;
  * to the backend, as long as the trainer moves.
  *
  * @param pace - of the progress notices, over all chunks of this pod
+ * @param painter - of this pod's contact sheets
  * @throws TrainingStalledError when it does not
  */
 export async function trainEpochChunk(
@@ -27,6 +29,7 @@ export async function trainEpochChunk(
   { signal }: HeldPodScope,
   deps: PodDependencies,
   pace: ProgressPace,
+  painter: PreviewPainter,
 ): Promise<TrainEpochChunkResult> {
   const { trainer, timing } = deps;
   const { fromEpoch, untilEpoch, stepsPerEpoch, jobDirectory } = input;
@@ -65,12 +68,16 @@ export async function trainEpochChunk(
     const epochLosses = meter.epochLosses();
     const loss = epochLosses.at(-1);
     if (loss === undefined || epochLosses.length < untilEpoch - fromEpoch) throw lossNotFinite(input);
+    // The painter has a limit of its own.
+    watch.moved(Infinity);
+    const previewFile = await painter.draw(input, untilEpoch, over, context.log);
     return {
       epochsRun: position.epochsRun,
       stepsRun: position.microStepsRun,
       loss,
       epochLosses,
       checkpointFile: file,
+      previewFile,
       meanStepMs: meter.meanStepMs(),
     };
   } catch (error) {

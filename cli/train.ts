@@ -35,6 +35,8 @@ Options:
                ${wrapped(Object.keys(TRAINING_CONFIG_KEYS), ' '.repeat(15))}
   --caption    for pictures without a text file; default: training.instancePrompt of the service's configuration
   --threads    CPU threads; equal counts give equal bits; default: trainer.cpuThreads of the service's configuration
+  --previews   draws a contact sheet at each checkpoint and at the end: previews/epoch-<epoch>.png, with the section
+               previews of the service's configuration; weights stay the same
   --resume     go on from the checkpoint that an interrupted run left in the output directory
 
 A checkpoint is written every 10 epochs. Ctrl-C stops at the next step and leaves one, too; a second Ctrl-C ends at once.
@@ -52,6 +54,7 @@ export const trainCommand: Command = {
       config: { type: 'string' },
       caption: { type: 'string' },
       threads: { type: 'string' },
+      previews: { type: 'boolean', default: false },
       resume: { type: 'boolean', default: false },
     });
     const model = requireOption('--model', options.model);
@@ -92,6 +95,7 @@ export const trainCommand: Command = {
         target,
         output: process.stdout,
         signal: stop.signal,
+        sheet: options.previews ? service.previews.sheet : null,
       });
     } catch (error) {
       if (!stop.signal.aborted || error !== stop.signal.reason) throw error;

@@ -2,11 +2,12 @@ import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidRequestError } from '../common/errors.ts';
-import type { StepReport, Trainer, TrainerJob, TrainerPosition } from '../common/trainer.ts';
+import type { SheetRequest, StepReport, Trainer, TrainerJob, TrainerPosition } from '../common/trainer.ts';
 import { writeLossChart } from './loss-chart.ts';
 import { makeOutputDirectory } from './output-directory.ts';
 import { ProgressDisplay } from './progress.ts';
 import type { ProgressOutput } from './progress.ts';
+import { RunSheets } from './run-sheets.ts';
 import { checkRecord, recordOf, writeRecord } from './run-record.ts';
 import { StepLog } from './step-log.ts';
 
@@ -66,6 +67,8 @@ export interface TrainingRun {
   output: ProgressOutput;
   /** Stops it at the next step, with a checkpoint. */
   signal: AbortSignal;
+  /** Contact sheets beside the checkpoints; absent: none. */
+  sheet?: Omit<SheetRequest, 'directory' | 'file'> | null;
 }
 
 /**
@@ -85,6 +88,8 @@ export async function runTraining(run: TrainingRun): Promise<number> {
   await writeRecord(target.recordFile, record);
   const log = new StepLog(target.inside('steps.jsonl'), start.microStepsRun);
   const display = new ProgressDisplay(output);
+  const sheets = sheetsOf(run, display);
+  await sheets?.clear();
   const announceStop = (): void => {
     display.end();
     output.write('stopping after this step\n');
@@ -92,7 +97,7 @@ export async function runTraining(run: TrainingRun): Promise<number> {
   signal.addEventListener('abort', announceStop, { once: true });
   try {
     const onStep = stepMonitor(run, start, display);
-    const { position, stopped } = await trainInChunks(run, start, (report) => {
+    const { position, stopped } = await trainInChunks(run, start, sheets, (report) => {
       log.append(report);
       if (!signal.aborted) onStep(report);
     });
@@ -107,6 +112,8 @@ export async function runTraining(run: TrainingRun): Promise<number> {
     log.close();
   }
   await trainer.exportWeights(target.directory);
+  await sheets?.draw(job.config.epochs, signal);
+  await sheets?.clear();
   const lossChart = target.inside('loss.png');
   await writeLossChart({ epochLosses: log.epochLosses, stepLosses: log.stepLosses }, lossChart);
   for (const file of [target.checkpointFile, target.recordFile]) await rm(file, { force: true });
@@ -117,6 +124,7 @@ export async function runTraining(run: TrainingRun): Promise<number> {
 async function trainInChunks(
   { trainer, job, target, signal }: TrainingRun,
   start: TrainerPosition,
+  sheets: RunSheets | null,
   onStep: (report: StepReport) => void,
 ): Promise<{ position: TrainerPosition; stopped: boolean }> {
   const { epochs } = job.config;
@@ -126,7 +134,16 @@ async function trainInChunks(
     const result = await trainer.train(Math.min(epochs, chunkEnd), onStep, signal);
     if (result.stopped || result.position.epochsRun >= epochs) return result;
     position = await trainer.saveCheckpoint(target.checkpointFile);
+    await sheets?.draw(position.epochsRun, signal);
   }
+}
+
+function sheetsOf({ trainer, target, output, sheet = null }: TrainingRun, display: ProgressDisplay): RunSheets | null {
+  if (sheet === null) return null;
+  return new RunSheets(trainer, sheet, target.inside('previews'), (line) => {
+    display.end();
+    output.write(line);
+  });
 }
 
 /** Turns reports into a line of progress; speed and rest are measured from here on. */

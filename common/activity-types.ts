@@ -106,6 +106,8 @@ export interface TrainEpochChunkResult {
   epochLosses: number[];
   /** Checkpoint file on the pod's disk, ready for `checkpoint`. */
   checkpointFile: string;
+  /** Contact sheet on the pod's disk, null where none was drawn; absent from a pod under a version without them. */
+  previewFile?: string | null;
   meanStepMs: number;
 }
 
@@ -127,6 +129,8 @@ export interface CheckpointInput {
   taskId: string;
   holdId: string;
   checkpointFile: string;
+  /** See `TrainEpochChunkResult`; absent in jobs that began under a version without it. */
+  previewFile?: string | null;
   epoch: number;
   step: number;
   fingerprint: string;

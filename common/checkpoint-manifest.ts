@@ -19,6 +19,8 @@ export interface CheckpointManifest {
   /** Of configuration, data and base model, see `DownloadResult`. */
   fingerprint: string;
   objects: ManifestObject[];
+  /** Contact sheet; absent where none was drawn. No checkpoint needs it. */
+  preview?: ManifestObject;
   /** Mean loss of each epoch, oldest first. */
   epochLosses: number[];
   /** Hold under which it was written. */
@@ -34,7 +36,10 @@ export interface JobKeys {
   taskId: string;
 }
 
-const epochName = (epoch: number) => `epoch-${String(epoch).padStart(6, '0')}`;
+/** What names of files and keys of one epoch begin with; they sort like epochs. */
+export function epochName(epoch: number): string {
+  return `epoch-${String(epoch).padStart(6, '0')}`;
+}
 
 /** Everything that a job keeps in the bucket until it is done. */
 export function checkpointPrefix({ styleId, taskId }: JobKeys): string {
@@ -65,6 +70,11 @@ export function checkpointDataKey(job: JobKeys, epoch: number, unique: string): 
   return `${checkpointPrefix(job)}data/${epochName(epoch)}-${unique}.safetensors`;
 }
 
+/** Key of a checkpoint's contact sheet; `unique` as for its data. */
+export function previewKey(job: JobKeys, epoch: number, unique: string): string {
+  return `${checkpointPrefix(job)}previews/${epochName(epoch)}-${unique}.png`;
+}
+
 /** Epoch that a manifest or data key belongs to, or null for any other key. */
 export function epochOfKey(key: string): number | null {
   const match = /\/(?:manifests|data)\/epoch-(\d{6})[^/]*$/.exec(key);
@@ -91,7 +101,7 @@ function isManifestObject(value: unknown): value is ManifestObject {
 
 function isManifest(value: unknown): value is CheckpointManifest {
   if (!isObject(value) || !isObject(value['versions'])) return false;
-  const { objects, epochLosses, epoch } = value;
+  const { objects, epochLosses, epoch, preview } = value;
   return (
     value['schema'] === MANIFEST_SCHEMA &&
     isCount(value['styleId']) &&
@@ -102,6 +112,7 @@ function isManifest(value: unknown): value is CheckpointManifest {
     Array.isArray(objects) &&
     objects.length > 0 &&
     objects.every(isManifestObject) &&
+    (preview === undefined || isManifestObject(preview)) &&
     Array.isArray(epochLosses) &&
     epochLosses.length === epoch &&
     epochLosses.every((loss) => typeof loss === 'number' && Number.isFinite(loss))
@@ -139,7 +150,7 @@ export function parseManifest(bytes: Uint8Array, key: string, job: JobKeys): Che
     value.styleId !== job.styleId ||
     value.taskId !== job.taskId ||
     key !== manifestKey(job, value.epoch) ||
-    !value.objects.every((object) => object.key.startsWith(prefix))
+    ![...value.objects, value.preview].every((object) => object?.key.startsWith(prefix) ?? true)
   ) {
     throw new ChecksumMismatchError(`The checkpoint manifest ${key} is not a whole manifest of this job.`);
   }
@@ -148,6 +159,7 @@ export function parseManifest(bytes: Uint8Array, key: string, job: JobKeys): Che
 
 /** The part of a manifest that travels through the workflow. */
 export function checkpointRef(manifest: CheckpointManifest): CheckpointRef {
-  const { epoch, step, fingerprint } = manifest;
-  return { manifestKey: manifestKey(manifest, epoch), epoch, step, fingerprint };
+  const { epoch, step, fingerprint, preview } = manifest;
+  const ref = { manifestKey: manifestKey(manifest, epoch), epoch, step, fingerprint };
+  return preview === undefined ? ref : { ...ref, previewKey: preview.key };
 }

@@ -98,6 +98,10 @@ export class Section {
     return value ?? (choices[0] as T);
   }
 
+  flag(key: string): boolean {
+    return this.#read(key, 'true or false', (value) => (typeof value === 'boolean' ? value : null)) ?? false;
+  }
+
   number(key: string, min: number, max: number): number {
     const accept = (value: unknown) => (typeof value === 'number' && value >= min && value <= max ? value : null);
     return this.#read(key, `a number from ${min} to ${max}`, accept) ?? min;

@@ -1,4 +1,5 @@
 import type { ClientConnectConfig } from '@temporalio/envconfig';
+import type { SheetRequest } from './trainer.ts';
 import type { PartialTrainingConfig } from './training-config.ts';
 import type { ActivityLimits, LimitName } from './types.ts';
 
@@ -64,6 +65,17 @@ export interface TrainingDefaults {
   instancePrompt: string;
 }
 
+/** Contact sheets: what they show, and what they may cost. */
+export interface PreviewConfig {
+  /** False: a pod draws none. */
+  enabled: boolean;
+  sheet: Omit<SheetRequest, 'directory' | 'file'>;
+  /** Share of a pod's time that drawing may take, from the second sheet on. */
+  maxShare: number;
+  /** A sheet that takes longer is given up, and with it those of later checkpoints on this pod. */
+  timeLimitMs: number;
+}
+
 /** Where base models come from by their id. */
 export interface HubConfig {
   /** An http(s) URL, with a path where a mirror has one. */
@@ -117,6 +129,7 @@ export interface Config {
   storage: StorageConfig | null;
   backend: BackendConfig;
   training: TrainingDefaults;
+  previews: PreviewConfig;
   trainer: TrainerConfig;
   /** Scratch space for pictures and checkpoints, shared by all workers of this machine. */
   workDirectory: string;

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseEnv } from 'node:util';
 import { parse } from 'yaml';
+import { readPreviews } from './config-previews.ts';
 import {
   checkTogether,
   readActivities,
@@ -98,6 +99,7 @@ export function loadConfig(options: LoadConfigOptions = {}): Config {
     storage: readStorage(sources),
     backend: readBackend(sources),
     training: readTraining(sources),
+    previews: readPreviews(sources),
     trainer: readTrainer(sources),
     workDirectory: readWorkDirectory(sources),
     pod: readPod(sources),

@@ -200,6 +200,8 @@ export interface CheckpointRef {
   epoch: number;
   step: number;
   fingerprint: string;
+  /** Contact sheet in the bucket; absent where there is none. */
+  previewKey?: string;
 }
 
 /** Result of the workflow `trainStyle`. */

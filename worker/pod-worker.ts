@@ -65,6 +65,7 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
     imageRules: { endpoint: storage.endpoint, fileUriRoot: storage.fileUriRoot },
     recipe: config.training.recipe,
     instancePrompt: config.training.instancePrompt,
+    previews: config.previews.enabled ? config.previews : null,
     progressIntervalMs: config.backend.progressIntervalMs,
     timing: pod,
     version: VERSION,

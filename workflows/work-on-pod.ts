@@ -41,6 +41,8 @@ interface Position {
   epoch: number;
   step: number;
   checkpointFile: string | null;
+  /** Contact sheet of the last chunk, or null. */
+  previewFile: string | null;
 }
 
 function fileOf({ checkpointFile, epoch }: Position): string {
@@ -97,6 +99,7 @@ export class PodWork {
       epoch: resumeFrom?.epoch ?? 0,
       step: resumeFrom?.step ?? 0,
       checkpointFile: data.checkpointFile,
+      previewFile: null,
     };
     let commit: Promise<void> = Promise.resolve();
     while (position.epoch < config.epochs) {
@@ -196,7 +199,8 @@ export class PodWork {
       stepsPerEpoch: (chunk.stepsRun - from.step) / (untilEpoch - from.epoch),
     });
     view.trained(chunk.epochsRun, chunk.epochLosses);
-    return { epoch: chunk.epochsRun, step: chunk.stepsRun, checkpointFile: chunk.checkpointFile };
+    const { epochsRun, stepsRun, checkpointFile, previewFile = null } = chunk;
+    return { epoch: epochsRun, step: stepsRun, checkpointFile, previewFile };
   }
 
   async #commit(data: DownloadResult, position: Position): Promise<void> {
@@ -209,6 +213,7 @@ export class PodWork {
         {
           ...this.#ids,
           checkpointFile: fileOf(position),
+          previewFile: position.previewFile,
           epoch,
           step,
           fingerprint: data.fingerprint,

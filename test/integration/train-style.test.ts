@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import sharp from 'sharp';
 import { TestService } from './support/service.ts';
 
 const EPOCHS = 12;
@@ -8,7 +9,8 @@ describe('a job from the message to the weights', function () {
   let service: TestService;
 
   before(async () => {
-    service = await TestService.start();
+    // Sheets at each checkpoint: the weights must be those of a run by hand, which draws none.
+    service = await TestService.start({ overrides: { previews: { enabled: true, steps: 2, maxShare: 1 } } });
     await Promise.all([service.startWorker(['bridge', 'control']), service.startWorker(['pod'])]);
   });
   after(() => service.stop());
@@ -59,12 +61,31 @@ describe('a job from the message to the weights', function () {
   });
 
   it('leaves the final checkpoint, the data report and nothing else behind', async () => {
-    const keys = [...(await service.keys('checkpoints/style_1/')), ...(await service.keys('staging/'))];
+    const all = [...(await service.keys('checkpoints/style_1/')), ...(await service.keys('staging/'))];
+    const keys = all.filter((key) => !key.includes('/previews/'));
     const [reports, checkpoints] = [true, false].map((wanted) =>
       keys.filter((key) => /\/data-report\.(json|txt)$/.test(key) === wanted),
     );
     assert.deepEqual([reports?.length, checkpoints?.length], [2, 2], keys.join());
     assert.ok(checkpoints?.every((key) => key.includes(`epoch-0000${EPOCHS}`)));
+  });
+
+  it('leaves a contact sheet of each checkpoint, which show that the style has moved on', async () => {
+    const [first, last, ...more] = await service.keys('checkpoints/style_1/', '/previews/');
+    assert.ok(first !== undefined && last !== undefined);
+    assert.deepEqual(more, []);
+    assert.match(first, /\/epoch-000010-[^/]+\.png$/);
+    assert.match(last, new RegExp(`/epoch-0000${EPOCHS}-[^/]+\\.png$`));
+    const [before, after] = await Promise.all([first, last].map((key) => service.objectOf(key)));
+    for (const sheet of [before, after]) {
+      const { width, height, format } = await sharp(sheet).metadata();
+      assert.deepEqual([width, height, format], [2 * 64 + 8, 2 * 64 + 8, 'png']);
+    }
+    const half = (sheet: Buffer | undefined, left: number) =>
+      sharp(sheet).extract({ left, top: 0, width: 64, height: 136 }).raw().toBuffer();
+    assert.ok((await half(before, 0)).equals(await half(after, 0)), 'the base model stays');
+    assert.ok(!(await half(before, 72)).equals(await half(after, 72)), 'the style does not');
+    assert.ok(!(await half(after, 0)).equals(await half(after, 72)));
   });
 
   it('told the backend of its progress', () => {

@@ -36,6 +36,8 @@ export const RECIPE = { seed: 7, rank: 4, alpha: 8, dropout: 0.1, resolution: 64
 /** What differs from `temporal.yaml`. */
 const OVERRIDES = {
   training: { recipe: RECIPE, instancePrompt: 'in the style of stripes' },
+  // They only take time; train-style.test.ts draws them.
+  previews: { enabled: false },
   // A backend that comes back is noticed within two seconds instead of minutes.
   activities: { notify: { retry: { initialInterval: '500ms', maximumInterval: '2s' } } },
 };
@@ -210,8 +212,15 @@ export class TestService {
     return `s3://${BUCKET}/${key}`;
   }
 
-  async keys(prefix: string): Promise<string[]> {
-    return this.store.list(BUCKET, prefix);
+  /** Keys of the bucket below a prefix, those with `part` in them. */
+  async keys(prefix: string, part = ''): Promise<string[]> {
+    return (await this.store.list(BUCKET, prefix)).filter((key) => key.includes(part));
+  }
+
+  async objectOf(key: string): Promise<Buffer> {
+    const bytes = await this.store.getBytes({ bucket: BUCKET, key }, { maxBytes: 2 ** 28 });
+    if (bytes === null) throw new Error(`The bucket holds no ${key}.`);
+    return bytes;
   }
 
   /** The ends of all logs, for messages of failed tests. */

@@ -22,12 +22,18 @@ describe('checkpoint', () => {
   });
   afterEach(() => pod.close());
 
-  function commit(epoch: number, fingerprint = 'f', replaceDamaged = false): Promise<CheckpointResult> {
+  function commit(
+    epoch: number,
+    fingerprint = 'f',
+    replaceDamaged = false,
+    previewFile: string | null = null,
+  ): Promise<CheckpointResult> {
     const file = checkpointFile(pod.jobDirectory, epoch);
     writeFileSync(file, `state after ${epoch} epochs`);
     return pod.environment.run(activities.checkpoint, {
       ...pod.ids,
       checkpointFile: file,
+      previewFile,
       epoch,
       step: epoch * 12,
       fingerprint,
@@ -55,6 +61,53 @@ describe('checkpoint', () => {
     const manifest = manifestOf(10);
     assert.equal(manifest.holdId, pod.holdId);
     assert.equal(pod.store.objects.get(manifest.objects[0]?.key ?? '')?.toString(), 'state after 10 epochs');
+  });
+
+  describe('with a preview', () => {
+    let sheet: string;
+
+    beforeEach(() => {
+      sheet = `${pod.jobDirectory}/sheet.png`;
+      writeFileSync(sheet, 'a sheet');
+    });
+
+    it('names it in the manifest and where checkpoints are listed', async () => {
+      const { checkpoint } = await commit(10, 'f', false, sheet);
+      const key = manifestOf(10).preview?.key ?? '';
+      assert.match(key, /^checkpoints\/style_7\/task\/previews\/epoch-000010-[^/]+\.png$/);
+      assert.equal(pod.store.objects.get(key)?.toString(), 'a sheet');
+      assert.equal(checkpoint.previewKey, key);
+      assert.equal((await find()).checkpoint?.previewKey, key);
+    });
+
+    it('is committed without it when the store does not take it', async () => {
+      pod.store.onWrite = (_verb, key) => {
+        if (key.includes('/previews/')) throw new AccessDeniedError('No.');
+      };
+      const { checkpoint } = await commit(10, 'f', false, sheet);
+      assert.equal(checkpoint.previewKey, undefined);
+      assert.equal(manifestOf(10).preview, undefined);
+    });
+
+    it('is whole when somebody has deleted the sheet', async () => {
+      const { checkpoint } = await commit(10, 'f', false, sheet);
+      pod.store.objects.delete(checkpoint.previewKey ?? '');
+      assert.equal((await find()).checkpoint?.epoch, 10);
+    });
+
+    it('keeps the sheets of older checkpoints', async () => {
+      for (const epoch of [10, 20, 30]) await commit(epoch, 'f', false, sheet);
+      assert.equal(pod.store.keys('checkpoints/style_7/task/previews/').length, 3);
+      assert.equal(pod.store.keys('checkpoints/style_7/task/data/').length, 2);
+    });
+
+    it('writes none once the hold is lost', async () => {
+      pod.store.onWrite = (_verb, key) => {
+        if (key.includes('/data/')) pod.fence.close(pod.holdId, new PodLostError('gone'));
+      };
+      await assert.rejects(commit(10, 'f', false, sheet), { type: 'POD_LOST' });
+      assert.deepEqual(pod.store.keys('checkpoints/style_7/task/previews/'), []);
+    });
   });
 
   it('writes the manifest after the data', async () => {

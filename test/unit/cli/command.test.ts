@@ -96,7 +96,16 @@ describe('the brushwork command', function () {
   }
 
   it('documents each option of each command', () => {
-    for (const option of ['--model', '--images', '--output', '--config', '--caption', '--threads', '--resume']) {
+    for (const option of [
+      '--model',
+      '--images',
+      '--output',
+      '--config',
+      '--caption',
+      '--threads',
+      '--previews',
+      '--resume',
+    ]) {
       assert.ok(trainCommand.help.includes(`\n  ${option} `), option);
     }
     for (const key of Object.keys(TRAINING_CONFIG_KEYS)) assert.ok(trainCommand.help.includes(key), key);

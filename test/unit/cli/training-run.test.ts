@@ -1,10 +1,16 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { INTERRUPTED, OutputDirectory, runTraining } from '../../../cli/training-run.ts';
-import { CheckpointIncompatibleError, GpuFaultError, InvalidRequestError } from '../../../common/errors.ts';
-import type { StepReport, Trainer, TrainerPosition } from '../../../common/trainer.ts';
+import {
+  CheckpointIncompatibleError,
+  GpuFaultError,
+  GpuOutOfMemoryError,
+  InvalidRequestError,
+} from '../../../common/errors.ts';
+import type { SheetRequest, StepReport, Trainer, TrainerPosition } from '../../../common/trainer.ts';
+import { PREVIEWS } from '../../support/previews.ts';
 import { jobOf } from './support/job.ts';
 
 const STEPS_PER_EPOCH = 2;
@@ -13,6 +19,7 @@ const STEPS_PER_EPOCH = 2;
 class CountingTrainer implements Trainer {
   readonly checkpointsAt: number[] = [];
   failsAtStep = -1;
+  onSheet: (steps: number) => void = () => undefined;
   #steps = 0;
 
   runtime(): never {
@@ -52,8 +59,10 @@ class CountingTrainer implements Trainer {
     writeFileSync(path.join(directory, 'lora_weights.safetensors'), String(this.#steps));
   }
 
-  drawSheet(): never {
-    throw new Error('not used');
+  async drawSheet({ file, directory }: SheetRequest): Promise<void> {
+    this.onSheet(this.#steps);
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(file, String(this.#steps));
   }
 
   kill(): Promise<void> {
@@ -78,11 +87,12 @@ describe('training run', () => {
 
   function run(
     epochs: number,
-    options: { resume?: boolean; stop?: AbortController; isTTY?: boolean; into?: string } = {},
+    options: { resume?: boolean; stop?: AbortController; isTTY?: boolean; into?: string; previews?: boolean } = {},
   ) {
     const { resume = false, stop = new AbortController(), isTTY = false, into = directory } = options;
     return runTraining({
       trainer,
+      sheet: options.previews === true ? PREVIEWS.sheet : null,
       job: jobOf({ imageDirectory: images, epochs }),
       baseModelFingerprint: 'f00',
       stepsPerEpoch: 2,
@@ -113,6 +123,33 @@ describe('training run', () => {
     assert.deepEqual(trainer.checkpointsAt, [20, 40]);
     assert.deepEqual(readdirSync(directory).sort(), ['lora_weights.safetensors', 'loss.png', 'steps.jsonl']);
     assert.equal(lines(), 50);
+  });
+
+  it('draws a contact sheet at each checkpoint and at the end, where it is asked to', async () => {
+    assert.equal(await run(25, { previews: true }), 0);
+    const sheets = path.join(directory, 'previews');
+    assert.deepEqual(readdirSync(sheets).sort(), ['epoch-000010.png', 'epoch-000020.png', 'epoch-000025.png']);
+    assert.equal(readFileSync(path.join(sheets, 'epoch-000020.png'), 'utf8'), '40');
+  });
+
+  it('tells of a sheet that could not be drawn, and goes on', async () => {
+    trainer.onSheet = (steps) => {
+      if (steps === 40) throw new GpuOutOfMemoryError('no room');
+    };
+    assert.equal(await run(25, { previews: true }), 0);
+    assert.match(text, /^no contact sheet of epoch 20: no room$/m);
+    assert.equal(readdirSync(path.join(directory, 'previews')).length, 2);
+  });
+
+  it('stops while it draws with the checkpoint of before', async () => {
+    const stop = new AbortController();
+    trainer.onSheet = () => {
+      stop.abort();
+      throw new Error('stopped');
+    };
+    assert.equal(await run(25, { previews: true, stop }), INTERRUPTED);
+    assert.match(text, /stopped after 20 steps/);
+    assert.doesNotMatch(text, /no contact sheet/);
   });
 
   it('goes on from the last checkpoint after a crash', async () => {

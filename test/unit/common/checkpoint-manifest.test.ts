@@ -6,6 +6,7 @@ import {
   epochOfKey,
   manifestKey,
   parseManifest,
+  previewKey,
 } from '../../../common/checkpoint-manifest.ts';
 import type { CheckpointManifest } from '../../../common/checkpoint-manifest.ts';
 
@@ -31,6 +32,18 @@ describe('checkpoint manifest', () => {
   it('is read back as it was written', () => {
     assert.deepEqual(parseManifest(bytesOf(manifest), KEY, JOB), manifest);
     assert.deepEqual(checkpointRef(manifest), { manifestKey: KEY, epoch: 2, step: 24, fingerprint: 'f' });
+  });
+
+  it('may name a contact sheet', () => {
+    const preview = { key: previewKey(JOB, 2, 'u'), sizeBytes: 3, sha256: 'b'.repeat(64) };
+    const withSheet = { ...manifest, preview };
+    assert.equal(preview.key, 'checkpoints/style_42/0b5e/previews/epoch-000002-u.png');
+    assert.equal(checkpointRef(parseManifest(bytesOf(withSheet), KEY, JOB)).previewKey, preview.key);
+    for (const bad of [{ ...preview, key: 'models/x.png' }, { ...preview, sizeBytes: -1 }, 'sheet.png']) {
+      assert.throws(() => parseManifest(bytesOf({ ...manifest, preview: bad }), KEY, JOB), {
+        code: 'CHECKSUM_MISMATCH',
+      });
+    }
   });
 
   it('has keys that sort like epochs and tell them', () => {

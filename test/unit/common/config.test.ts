@@ -64,6 +64,24 @@ describe('loadConfig', () => {
     assert.equal(config.storage?.endpoint, null);
   });
 
+  it('reads what contact sheets show and what they may cost', () => {
+    const previews = (text: string) => loadConfig({ env: ENVIRONMENT, file: file(text) }).previews;
+    const { sheet, enabled, maxShare, timeLimitMs } = previews('previews: { prompts: [a hill], size: 256, steps: 5 }');
+    assert.deepEqual([sheet.prompts, sheet.sidePx, sheet.stepCount], [['a hill'], 256, 5]);
+    assert.deepEqual([enabled, maxShare, timeLimitMs], [true, 0.05, 60_000]);
+    assert.equal(previews('previews: { enabled: false }').sheet.sidePx, null);
+    for (const [text, complaint] of [
+      ['{ prompts: [] }', /previews\.prompts must be 1 to 16/],
+      ['{ prompts: [" "] }', /previews\.prompts must be 1 to 16/],
+      ['{ size: 100 }', /previews\.size is 100: set it to a multiple of 64/],
+      ['{ enabled: yes }', /previews\.enabled must be true or false/],
+      ['{ sampler: euler }', /previews\.sampler must be one of dpm\+\+, ddim/],
+      ['{ maxShare: 5 }', /previews\.maxShare must be a number from 0 to 1/],
+    ] as const) {
+      assert.throws(() => previews(`previews: ${text}`), complaint);
+    }
+  });
+
   it('prints three lines for three faults, each naming the setting', () => {
     const env = { ...ENVIRONMENT, INTERNAL_API_TOKEN: 'short', RABBITMQ_PORT: 'five', LOG_LEVEL: 'loud' };
     let message = '';

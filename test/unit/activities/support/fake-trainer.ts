@@ -112,6 +112,7 @@ export class FakeTrainer implements Trainer {
   async drawSheet({ file }: SheetRequest, signal: AbortSignal): Promise<void> {
     this.calls.push(`sheet at ${this.#state.epochsRun}`);
     await Promise.race([this.onSheet(signal), this.#killed.promise]);
+    await mkdir(path.dirname(file), { recursive: true });
     await writeFile(file, `sheet ${this.#state.weights}`);
   }
 

@@ -8,6 +8,7 @@ import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import type { PodDependencies } from '../../../../activities/dependencies.ts';
 import { PodFence } from '../../../../activities/pod-fence.ts';
+import type { TrainerJob } from '../../../../common/trainer.ts';
 import type { BackendClient, CompleteNotice, FailedNotice, ProgressNotice } from '../../../../common/backend-client.ts';
 import { trainingConfig } from '../../../support/training-config.ts';
 import { FakeTrainer } from './fake-trainer.ts';
@@ -79,6 +80,7 @@ export class TestPod {
       imageRules: { endpoint: null, fileUriRoot: null },
       recipe: {},
       instancePrompt: 'the instance prompt',
+      previews: null,
       progressIntervalMs: 20,
       timing: { beatMs: 20, fenceMs: 200, stallMs: 500, loadStallMs: 1000 },
       version: '0.0.0',
@@ -98,6 +100,20 @@ export class TestPod {
     const images = path.join(this.jobDirectory, 'images');
     mkdirSync(images, { recursive: true });
     for (let i = 0; i < count; i++) await sharp(await picture(i)).toFile(path.join(images, `${i}.png`));
+  }
+
+  /** A job over three pictures, as the trainer gets it. */
+  async preparedJob(): Promise<TrainerJob> {
+    await this.withPictures(3);
+    return {
+      jobId: `task/${this.holdId}`,
+      baseModelDirectory: '/models/tiny',
+      baseModelName: 'tiny',
+      imageDirectory: path.join(this.jobDirectory, 'images'),
+      fallbackCaption: 'the instance prompt',
+      config: CONFIG,
+      logLabels: {},
+    };
   }
 
   close(): void {

@@ -1,0 +1,93 @@
+import path from 'node:path';
+import { epochName } from '../common/checkpoint-manifest.ts';
+import { TrainingStalledError } from '../common/errors.ts';
+import { reasonOf } from '../common/logger.ts';
+import type { PodDependencies } from './dependencies.ts';
+import { previewDirectory } from './job-files.ts';
+
+/** A trainer that does not stop drawing by then is ended; the next chunk starts another one from its checkpoint. */
+const STOP_LIMIT_MS = 30_000;
+
+/** Receives what becomes of the sheets. */
+export interface PreviewLog {
+  info: (message: string, meta: Record<string, unknown>) => void;
+  warn: (message: string, meta: Record<string, unknown>) => void;
+}
+
+/**
+ * Draws contact sheets on a pod as long as that works and costs little; remembers both for the job that holds the pod.
+ */
+export class PreviewPainter {
+  readonly #deps: Pick<PodDependencies, 'trainer' | 'previews'>;
+  #holdId: string | null = null;
+  #gaveUp = false;
+  /** How long the last sheet took, and when it was done. */
+  #last: { durationMs: number; endMs: number } | null = null;
+
+  constructor(deps: Pick<PodDependencies, 'trainer' | 'previews'>) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Draws the sheet of a checkpoint with the job that the trainer holds. Never fails, except by the signal.
+   *
+   * @param job - who holds the pod, and where its files are
+   * @param epoch - epochs done
+   * @param signal - ends it
+   * @returns the PNG, or null where there is none
+   */
+  async draw(
+    job: { holdId: string; jobDirectory: string },
+    epoch: number,
+    signal: AbortSignal,
+    log: PreviewLog,
+  ): Promise<string | null> {
+    const { previews } = this.#deps;
+    if (job.holdId !== this.#holdId) {
+      this.#holdId = job.holdId;
+      this.#gaveUp = false;
+      this.#last = null;
+    }
+    if (previews === null || this.#gaveUp || this.#isTooDear(previews.maxShare)) return null;
+    const directory = previewDirectory(job.jobDirectory);
+    const file = path.join(directory, `${epochName(epoch)}.png`);
+    const startMs = performance.now();
+    try {
+      await this.#within(previews.timeLimitMs, signal, (over) =>
+        this.#deps.trainer.drawSheet({ ...previews.sheet, directory, file }, over),
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#gaveUp = true;
+      log.warn('no more previews of this job on this pod', { reason: reasonOf(error) });
+      return null;
+    }
+    const endMs = performance.now();
+    this.#last = { durationMs: endMs - startMs, endMs };
+    log.info('preview drawn', { epoch, durationMs: Math.round(endMs - startMs) });
+    return file;
+  }
+
+  #isTooDear(maxShare: number): boolean {
+    if (this.#last === null) return false;
+    const { durationMs, endMs } = this.#last;
+    const trainedMs = performance.now() - endMs;
+    return durationMs > maxShare * (trainedMs + durationMs);
+  }
+
+  async #within(limitMs: number, signal: AbortSignal, draw: (over: AbortSignal) => Promise<void>): Promise<void> {
+    const limit = new AbortController();
+    let ending: NodeJS.Timeout | null = null;
+    const timer = setTimeout(() => {
+      const seconds = Math.round(limitMs / 1000);
+      limit.abort(new TrainingStalledError(`The sheet took longer than ${seconds} s (previews.timeLimit).`));
+      ending = setTimeout(() => void this.#deps.trainer.kill(), STOP_LIMIT_MS);
+    }, limitMs);
+    try {
+      await draw(AbortSignal.any([signal, limit.signal]));
+    } finally {
+      clearTimeout(timer);
+      if (ending !== null) clearTimeout(ending);
+    }
+  }
+}

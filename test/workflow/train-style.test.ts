@@ -53,10 +53,13 @@ describe('trainStyle', function () {
     assert.deepEqual([status.epoch, status.totalEpochs, status.host, status.gpu], [20, 30, 'a', 'cpu']);
     assert.deepEqual(status.dataDoubts, ['3.png is of nearly one colour']);
     assert.equal((await handle.query<number[]>('lossCurve')).length, 20);
-    const checkpoints = await handle.query<{ epoch: number }[]>('checkpoints');
+    const checkpoints = await handle.query<{ epoch: number; previewKey?: string }[]>('checkpoints');
     assert.deepEqual(
-      checkpoints.map(({ epoch }) => epoch),
-      [20, 10],
+      checkpoints.map(({ epoch, previewKey }) => [epoch, previewKey]),
+      [
+        [20, undefined],
+        [10, 'bucket/pod/epoch-10.png'],
+      ],
     );
     const metadata = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
     for (const text of [

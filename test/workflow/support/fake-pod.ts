@@ -89,8 +89,9 @@ export class FakePod {
       },
       checkpoint: async (input) => {
         await this.#do('checkpoint', input, `${input.epoch}`);
-        const { epoch, step, fingerprint, epochLosses } = input;
-        const ref = { manifestKey: `manifest-${epoch}`, epoch, step, fingerprint };
+        const { epoch, step, fingerprint, epochLosses, previewFile } = input;
+        const preview = typeof previewFile === 'string' ? { previewKey: `bucket${previewFile}` } : {};
+        const ref = { manifestKey: `manifest-${epoch}`, epoch, step, fingerprint, ...preview };
         world.manifests.set(epoch, { ...ref, losses: epochLosses });
         return { checkpoint: ref, sizeBytes: 1, uploadMs: 1 };
       },

@@ -106,6 +106,8 @@ export function chunkResult(input: TrainEpochChunkInput) {
     loss: 0.1,
     epochLosses: Array.from({ length: epochs }, (_, i) => 1 / (1 + input.fromEpoch + i)),
     checkpointFile: `/pod/epoch-${input.untilEpoch}.safetensors`,
+    // The second chunk's goes without one.
+    previewFile: input.untilEpoch === 20 ? null : `/pod/epoch-${input.untilEpoch}.png`,
     meanStepMs: 1,
   };
 }

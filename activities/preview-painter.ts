@@ -21,8 +21,8 @@ export class PreviewPainter {
   readonly #deps: Pick<PodDependencies, 'trainer' | 'previews'>;
   #holdId: string | null = null;
   #gaveUp = false;
-  /** How long the last sheet took, and when it was done. */
-  #last: { durationMs: number; endMs: number } | null = null;
+  /** How long the next sheet will take by what the last one took, and when that was done. */
+  #last: { expectedMs: number; endMs: number } | null = null;
 
   constructor(deps: Pick<PodDependencies, 'trainer' | 'previews'>) {
     this.#deps = deps;
@@ -32,13 +32,13 @@ export class PreviewPainter {
    * Draws the sheet of a checkpoint with the job that the trainer holds. Never fails, except by the signal.
    *
    * @param job - who holds the pod, and where its files are
-   * @param epoch - epochs done
+   * @param at - epochs done; whether they are the last, whose sheet is drawn whatever the first ones took
    * @param signal - ends it
    * @returns the PNG, or null where there is none
    */
   async draw(
     job: { holdId: string; jobDirectory: string },
-    epoch: number,
+    { epoch, isLast }: { epoch: number; isLast: boolean },
     signal: AbortSignal,
     log: PreviewLog,
   ): Promise<string | null> {
@@ -48,7 +48,7 @@ export class PreviewPainter {
       this.#gaveUp = false;
       this.#last = null;
     }
-    if (previews === null || this.#gaveUp || this.#isTooDear(previews.maxShare)) return null;
+    if (previews === null || this.#gaveUp || (!isLast && this.#isTooDear(previews.maxShare))) return null;
     const directory = previewDirectory(job.jobDirectory);
     const file = path.join(directory, `${epochName(epoch)}.png`);
     const startMs = performance.now();
@@ -63,16 +63,18 @@ export class PreviewPainter {
       return null;
     }
     const endMs = performance.now();
-    this.#last = { durationMs: endMs - startMs, endMs };
-    log.info('preview drawn', { epoch, durationMs: Math.round(endMs - startMs) });
+    const durationMs = endMs - startMs;
+    // Half of the first sheet were the base model's pictures, which are kept.
+    this.#last = { expectedMs: this.#last === null ? durationMs / 2 : durationMs, endMs };
+    log.info('preview drawn', { epoch, durationMs: Math.round(durationMs) });
     return file;
   }
 
   #isTooDear(maxShare: number): boolean {
     if (this.#last === null) return false;
-    const { durationMs, endMs } = this.#last;
+    const { expectedMs, endMs } = this.#last;
     const trainedMs = performance.now() - endMs;
-    return durationMs > maxShare * (trainedMs + durationMs);
+    return expectedMs > maxShare * (trainedMs + expectedMs);
   }
 
   async #within(limitMs: number, signal: AbortSignal, draw: (over: AbortSignal) => Promise<void>): Promise<void> {

@@ -70,7 +70,8 @@ export async function trainEpochChunk(
     if (loss === undefined || epochLosses.length < untilEpoch - fromEpoch) throw lossNotFinite(input);
     // The painter has a limit of its own.
     watch.moved(Infinity);
-    const previewFile = await painter.draw(input, untilEpoch, over, context.log);
+    const at = { epoch: untilEpoch, isLast: untilEpoch === input.config.epochs };
+    const previewFile = await painter.draw(input, at, over, context.log);
     return {
       epochsRun: position.epochsRun,
       stepsRun: position.microStepsRun,

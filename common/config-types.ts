@@ -70,7 +70,7 @@ export interface PreviewConfig {
   /** False: a pod draws none. */
   enabled: boolean;
   sheet: Omit<SheetRequest, 'directory' | 'file'>;
-  /** Share of a pod's time that drawing may take, from the second sheet on. */
+  /** Share of a pod's time that drawing may take, but for the first and the last sheet of a job. */
   maxShare: number;
   /** A sheet that takes longer is given up, and with it those of later checkpoints on this pod. */
   timeLimitMs: number;

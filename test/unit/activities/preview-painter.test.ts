@@ -22,41 +22,43 @@ describe('PreviewPainter', () => {
 
   const log = { info: () => undefined, warn: (_message: string, meta: object) => void warnings.push(meta) };
   const job = (holdId: string = pod.holdId) => ({ holdId, jobDirectory: pod.jobDirectory });
+  const at = (epoch: number, isLast = false) => ({ epoch, isLast });
   const painterWith = (changes: Partial<PreviewConfig> = {}) =>
     new PreviewPainter({ trainer: pod.trainer, previews: { ...PREVIEWS, ...changes } });
 
   it('draws a sheet whose name tells the epoch', async () => {
-    const file = await painterWith().draw(job(), 10, NEVER, log);
+    const file = await painterWith().draw(job(), at(10), NEVER, log);
     assert.equal(file, `${pod.jobDirectory}/previews/epoch-000010.png`);
     assert.match(readFileSync(file, 'utf8'), /^sheet /);
   });
 
   it('draws none where they are off', async () => {
     const painter = new PreviewPainter({ trainer: pod.trainer, previews: null });
-    assert.equal(await painter.draw(job(), 10, NEVER, log), null);
+    assert.equal(await painter.draw(job(), at(10), NEVER, log), null);
     assert.deepEqual(pod.trainer.calls, []);
   });
 
   it('leaves a checkpoint without one while drawing would take too much of the time', async () => {
-    pod.trainer.onSheet = () => sleep(30);
+    pod.trainer.onSheet = () => sleep(60);
     const painter = painterWith({ maxShare: 0.25 });
-    assert.notEqual(await painter.draw(job(), 10, NEVER, log), null);
-    assert.equal(await painter.draw(job(), 20, NEVER, log), null);
+    assert.notEqual(await painter.draw(job(), at(10), NEVER, log), null);
+    assert.equal(await painter.draw(job(), at(20), NEVER, log), null);
+    assert.notEqual(await painter.draw(job(), at(30, true), NEVER, log), null, 'the last is always drawn');
     // Another job is not to suffer from it.
-    assert.notEqual(await painter.draw(job('another'), 10, NEVER, log), null);
-    await sleep(150);
-    assert.notEqual(await painter.draw(job('another'), 20, NEVER, log), null);
-    assert.equal(pod.trainer.calls.length, 3);
+    assert.notEqual(await painter.draw(job('another'), at(10), NEVER, log), null);
+    await sleep(200);
+    assert.notEqual(await painter.draw(job('another'), at(20), NEVER, log), null);
+    assert.equal(pod.trainer.calls.length, 4);
   });
 
   it('gives up for this job after a failure, and says why', async () => {
     const painter = painterWith();
     pod.trainer.onSheet = () => Promise.reject(new GpuOutOfMemoryError('no room'));
-    assert.equal(await painter.draw(job(), 10, NEVER, log), null);
+    assert.equal(await painter.draw(job(), at(10), NEVER, log), null);
     pod.trainer.onSheet = () => Promise.resolve();
-    assert.equal(await painter.draw(job(), 20, NEVER, log), null);
+    assert.equal(await painter.draw(job(), at(20), NEVER, log), null);
     assert.deepEqual(warnings, [{ reason: 'no room' }]);
-    assert.notEqual(await painter.draw(job('another'), 10, NEVER, log), null);
+    assert.notEqual(await painter.draw(job('another'), at(10), NEVER, log), null);
   });
 
   it('stops a sheet that takes too long', async () => {
@@ -68,7 +70,7 @@ describe('PreviewPainter', () => {
           reject(signal.reason as Error);
         });
       });
-    assert.equal(await painterWith({ timeLimitMs: 20 }).draw(job(), 10, NEVER, log), null);
+    assert.equal(await painterWith({ timeLimitMs: 20 }).draw(job(), at(10), NEVER, log), null);
     assert.ok(stopped);
     assert.match(JSON.stringify(warnings), /longer than 0 s \(previews\.timeLimit\)/);
     assert.ok(!pod.trainer.calls.includes('kill'));
@@ -80,7 +82,7 @@ describe('PreviewPainter', () => {
     const timers = mock.timers;
     timers.enable({ apis: ['setTimeout'] });
     try {
-      const drawing = painterWith({ timeLimitMs: 1000 }).draw(job(), 10, NEVER, log);
+      const drawing = painterWith({ timeLimitMs: 1000 }).draw(job(), at(10), NEVER, log);
       timers.tick(1000);
       assert.ok(!pod.trainer.calls.includes('kill'));
       timers.tick(30_000);
@@ -97,7 +99,7 @@ describe('PreviewPainter', () => {
       called.abort(new CancelledError('enough'));
       return Promise.reject(new Error('stopped'));
     };
-    await assert.rejects(painterWith().draw(job(), 10, called.signal, log), /enough/);
+    await assert.rejects(painterWith().draw(job(), at(10), called.signal, log), /enough/);
     assert.deepEqual(warnings, []);
   });
 });

@@ -2,8 +2,6 @@ import { mkdir, readFile, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { WorkflowHandle } from '@temporalio/client';
 import { writeLossChart } from '../../cli/loss-chart.ts';
-import { MAX_MANIFEST_BYTES, parseManifest } from '../../common/checkpoint-manifest.ts';
-import type { JobKeys } from '../../common/checkpoint-manifest.ts';
 import type { ObjectStore } from '../../common/object-store.ts';
 import type { CheckpointRef } from '../../common/types.ts';
 
@@ -43,28 +41,24 @@ export async function drawLossCurve(handle: WorkflowHandle, file: string): Promi
 }
 
 /**
- * Copies a job's last checkpoint from the bucket.
+ * Copies the contact sheet of a job's last checkpoint from the bucket.
  *
  * @param store - the bucket's store
  * @param bucket - its name
- * @param job - whose checkpoint
  * @param handle - the finished job
- * @param file - to write
- * @throws Error when the bucket holds none
+ * @param file - PNG to write
+ * @returns false when none was drawn
  */
-export async function fetchLastCheckpoint(
+export async function fetchPreview(
   store: ObjectStore,
   bucket: string,
-  job: JobKeys,
   handle: WorkflowHandle,
   file: string,
-): Promise<void> {
+): Promise<boolean> {
   const [newest] = await handle.query<CheckpointRef[]>('checkpoints');
-  const key = newest?.manifestKey;
-  const bytes = key === undefined ? null : await store.getBytes({ bucket, key }, { maxBytes: MAX_MANIFEST_BYTES });
-  const object = key === undefined || bytes === null ? undefined : parseManifest(bytes, key, job).objects[0];
-  if (object === undefined) throw new Error('the bucket holds no checkpoint of the finished job');
-  await store.downloadFile({ bucket, key: object.key }, file, { maxBytes: object.sizeBytes });
+  const key = newest?.previewKey;
+  if (key === undefined) return false;
+  return (await store.downloadFile({ bucket, key }, file, { maxBytes: 2 ** 28 })) !== null;
 }
 
 /**

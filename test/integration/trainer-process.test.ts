@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { readFileSync, readdirSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import sharp from 'sharp';
+import { CancelledError } from '../../common/errors.ts';
 import type { SampleRequest, SheetRequest, StepReport } from '../../common/trainer.ts';
 import { NEVER, NOTHING, SIDE_PX, trainerSceneForEachTest } from './support/trainer.ts';
 import type { TrainerScene } from './support/trainer.ts';
+import { until } from './support/until.ts';
 
 describe('trainer process with the real addon', function () {
   this.timeout(120_000);
@@ -132,6 +134,22 @@ describe('trainer process with the real addon', function () {
     };
     await scene.trainer.sample({ ...one, lora: 'job', file: scene.inside('styled.png') }, NEVER);
     assert.ok(readFileSync(scene.inside('styled.png')).equals(first[1] ?? Buffer.alloc(0)));
+  });
+
+  it('stops a contact sheet at the next step, and trains on', async () => {
+    await scene.trainer.prepare(scene.jobOf(), null, NEVER);
+    const look = { sampler: 'ddim', stepCount: 900, guidanceScale: 5, seed: 0, sidePx: null } as const;
+    const file = scene.inside('stopped.png');
+    const sheet: SheetRequest = { ...look, prompts: ['a hill'], directory: scene.inside('stopped'), file };
+    const called = new AbortController();
+    const drawing = scene.trainer.drawSheet(sheet, called.signal);
+    await until(() => existsSync(sheet.directory), 'the drawing');
+    called.abort(new CancelledError('enough'));
+    await assert.rejects(drawing, { code: 'CANCELLED' });
+    assert.deepEqual([existsSync(file), readdirSync(sheet.directory)], [false, []]);
+    assert.equal((await scene.trainer.train(1, NOTHING, NEVER)).stopped, false);
+    await scene.trainer.drawSheet({ ...sheet, stepCount: 1 }, NEVER);
+    assert.ok(existsSync(file));
   });
 
   it('trains to the same weights whether a sheet was drawn or not', async () => {

@@ -170,7 +170,7 @@ describe('native addon', function () {
     const other = await trainer.sample({ ...sampleOptions(), sampler: 'ddim' });
     assert.notDeepEqual(other?.pixels, styled.pixels);
     // A file of the same weights gives the same picture, and is forgotten with its base model.
-    await trainer.exportWeights({ directory, baseModelName: 'tiny' });
+    await trainer.exportWeights({ directory, baseModelName: 'tiny', resolutionPx: SIDE_PX });
     await trainer.loadLora(path.join(directory, 'peft'));
     const fromFile = await trainer.sample({ ...sampleOptions(), lora: 'file' });
     assert.deepEqual(fromFile?.pixels, styled.pixels);

@@ -31,6 +31,7 @@ function item(text: string): string {
 export function currentDetails(status: TrainStatus): string {
   const { phase, reason, epoch, totalEpochs, loss, host, gpu, lastCheckpoint, podLosses, lastError } = status;
   const { dataDoubts, dataReport } = status;
+  const previewKey = lastCheckpoint?.previewKey;
   const lines = [
     `### Style ${status.styleId}: ${DOING[phase]}`,
     ...(reason === null ? [] : ['', reason]),
@@ -47,6 +48,7 @@ export function currentDetails(status: TrainStatus): string {
     row('Pods lost', String(podLosses)),
     row('Task', status.taskId),
     ...(dataReport === null ? [] : [row('Data report', dataReport)]),
+    ...(previewKey === undefined ? [] : [row('Contact sheet', previewKey)]),
     ...(dataDoubts.length === 0 ? [] : ['', 'Doubtful about the pictures:', '', ...dataDoubts.map(item)]),
   ];
   return lines.join('\n');

@@ -35,6 +35,12 @@ describe('currentDetails', () => {
     assert.ok(!text.includes('Last error'));
   });
 
+  it('names the contact sheet of the last checkpoint', () => {
+    assert.ok(!currentDetails(status).includes('Contact sheet'));
+    const lastCheckpoint = { manifestKey: 'k', epoch: 20, step: 240, fingerprint: 'f', previewKey: 'a/b.png' };
+    assert.ok(currentDetails({ ...status, lastCheckpoint }).endsWith('| Contact sheet | a/b.png |'));
+  });
+
   it('says what it waits for and the last error', () => {
     const lastError = { code: 'STORAGE_UNAVAILABLE', message: 'down | out' };
     const text = currentDetails({ ...status, phase: 'paused', reason: 'Because.', host: null, gpu: null, lastError });

@@ -47,6 +47,12 @@ class FileWeights : public WeightSource {
            shape_text(shape));
     }
     taken_.insert(key);
+    // The caller has copied what it took before. Else both copies of a model would count as this process's memory.
+    taken_since_release_bytes_ += found.nbytes();
+    if (taken_since_release_bytes_ > kReleaseBytes) {
+      for (const auto& opened : files_) opened->release();
+      taken_since_release_bytes_ = found.nbytes();
+    }
     return found;
   }
 
@@ -66,9 +72,12 @@ class FileWeights : public WeightSource {
     throw Error(ErrorCode::kModelLoadFailed, files_.back()->path() + " " + what);
   }
 
+  static constexpr size_t kReleaseBytes = size_t{256} << 20;
+
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, const SafetensorsFile*> file_of_;
   std::set<std::string> taken_;
+  size_t taken_since_release_bytes_ = 0;
 };
 
 // All shards `<stem>-00001-of-0000N.safetensors` in `directory`, in order; none where one is missing. `stem` includes

@@ -88,6 +88,8 @@ SafetensorsFile::SafetensorsFile(const std::string& path, ErrorCode error_code)
   parse(std::string(mapping_->bytes() + kLengthBytes, header_bytes), mapping_->size_bytes - data_offset_bytes_);
 }
 
+void SafetensorsFile::release() const { ::madvise(mapping_->data, mapping_->size_bytes, MADV_DONTNEED); }
+
 void SafetensorsFile::fail(const std::string& what) const { throw Error(error_code_, path_ + ": " + what); }
 
 void SafetensorsFile::parse(const std::string& header, uint64_t data_bytes) {

@@ -39,6 +39,9 @@ class SafetensorsFile {
   // A CPU tensor over the mapped bytes (no copy; private to this process, so writing to it does not touch the file).
   // Throws `error_code` for an unknown name.
   torch::Tensor tensor(const std::string& name) const;
+  // Gives the memory of the mapped bytes back to the system; whoever reads a tensor again brings them in again. What
+  // was written to a tensor is lost.
+  void release() const;
 
  private:
   struct Mapping;

@@ -13,11 +13,18 @@ constexpr const char* kUsage =
     "\n"
     "  make-base-model  --directory DIR [--preset tiny|small] [--seed N]\n"
     "  bench            --model DIR [--steps 30] [--warmup 5] [job options]\n"
-    "  train-synthetic  --model DIR --output DIR [--restore CHECKPOINT] [job options]\n"
+    "  forward          --model DIR --inputs FILE --output FILE [--peft DIR] [model options]\n"
+    "  train-synthetic  --model DIR --output DIR [--restore CHECKPOINT] [--gradients FILE] [job options]\n"
     "\n"
-    "job options: --device cpu|cuda --threads N --precision no|fp16|bf16 --size PX --images N --seed N --rank N\n"
-    "             --alpha X --dropout X --learning-rate X --epochs N --batch N --accumulation N\n"
-    "             --train-text-encoder 0|1 --gradient-checkpointing 0|1\n";
+    "model options: --device cpu|cuda --threads N --precision no|fp16|bf16\n"
+    "job options: model options, --size PX --images N --seed N --rank N --alpha X --dropout X --epochs N --batch N\n"
+    "             --accumulation N --max-grad-norm X --optimizer adamw|lion|prodigy --learning-rate X --weight-decay "
+    "X\n"
+    "             --lr-scheduler constant|linear|cosine --lr-warmup-steps N --min-snr-gamma X --noise-offset X\n"
+    "             --ema-decay X --flip 0|1 --caption-dropout X --train-text-encoder 0|1\n"
+    "             --text-encoder-learning-rate X --repeats N --gradient-checkpointing 0|1\n"
+    "inputs of forward, each optional: token_ids (B, 77), pixels (B, 3, H, W), latents (B, 4, h, w), and sample\n"
+    "             (B, 4, h, w) with timesteps (B) and text (B, 77, width)\n";
 
 struct Command {
   const char* name;
@@ -26,6 +33,7 @@ struct Command {
 
 constexpr Command kCommands[] = {{"make-base-model", brushwork::cli::make_base_model},
                                  {"bench", brushwork::cli::bench},
+                                 {"forward", brushwork::cli::forward},
                                  {"train-synthetic", brushwork::cli::train_synthetic}};
 
 }  // namespace

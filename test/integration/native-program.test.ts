@@ -70,7 +70,10 @@ describe('the plain program', function () {
   });
 
   it('names the option and the values that it knows', async () => {
-    await assert.rejects(train('bad', '--optimizer', 'sgd'), /--optimizer must be one of adamw, lion, prodigy, not sgd/);
+    await assert.rejects(
+      train('bad', '--optimizer', 'sgd'),
+      /--optimizer must be one of adamw, lion, prodigy, not sgd/,
+    );
     await assert.rejects(train('bad', '--flip', 'yes'), /--flip must be one of 0, 1, not yes/);
     await assert.rejects(train('bad', '--gradients', path.join(directory, 'g')), /--gradients needs --accumulation/);
     await assert.rejects(train('bad', '--flips', '1'), /--flips is no option of this command/);

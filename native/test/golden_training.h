@@ -34,7 +34,7 @@ inline TrainingConfig golden_config(const Json& training) {
   config.seed = job["seed"].get<int64_t>();
   config.rank = job["rank"].get<int64_t>();
   config.alpha = job["alpha"].get<double>();
-  config.dropout = 0.0;
+  config.dropout = job.value("dropout", 0.0);
   config.learning_rate = job["learning_rate"].get<double>();
   config.weight_decay = job["weight_decay"].get<double>();
   config.epochs = job["epochs"].get<int64_t>();

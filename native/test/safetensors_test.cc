@@ -80,6 +80,20 @@ TEST(tensors_outlive_the_file_and_writing_to_them_does_not_touch_it) {
   CHECK(SafetensorsFile(directory / "a").tensor("x").sum().item<float>() == 1000.0f);
 }
 
+TEST(a_released_file_is_read_again) {
+  const TemporaryDirectory directory;
+  write_safetensors(directory / "a", {{"x", torch::arange(100'000)}});
+  const SafetensorsFile file(directory / "a");
+  const auto tensor = file.tensor("x");
+  CHECK(tensor.equal(torch::arange(100'000)));
+  file.release();
+  CHECK(tensor.equal(torch::arange(100'000)));
+  // What was written is gone, so the bytes did come from the file.
+  tensor.zero_();
+  file.release();
+  CHECK(tensor.equal(torch::arange(100'000)));
+}
+
 TEST(tensors_at_odd_addresses_are_read) {
   const std::string header = R"({"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}} )";  // 55 bytes
   CHECK(open_header(header, std::string("\0\0\x80\x3f", 4)).tensor("x").item<float>() == 1.0f);

@@ -42,11 +42,24 @@ inline const TemporaryDirectory& temporary_directory() {
   return directory;
 }
 
-// A random preset in `dtype`, on the CPU: with its seed, the model that make_golden.py uses.
+// Where models are held and trained: BRUSHWORK_TEST_DEVICE (cpu, cuda), else the CPU. On a GPU, with kernels that give
+// the same bits each time and do not round to TF32.
+inline torch::Device test_device() {
+  static const torch::Device device = [] {
+    const char* name = std::getenv("BRUSHWORK_TEST_DEVICE");
+    if (name == nullptr || std::string(name) == "cpu") return torch::Device(torch::kCPU);
+    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+    at::globalContext().setAllowTF32CuDNN(false);
+    return torch::Device(torch::kCUDA, 0);
+  }();
+  return device;
+}
+
+// A random preset in `dtype`, on the test's device: with its seed, the model that make_golden.py uses.
 inline BaseModel load_random_model(const std::string& preset, torch::Dtype dtype = torch::kFloat32) {
   const auto directory = temporary_directory() / (preset + "-model");
   if (!std::filesystem::exists(directory)) write_random_base_model(directory, preset, 7);
-  return load_base_model(directory, {.device = torch::kCPU, .unet_dtype = dtype});
+  return load_base_model(directory, {.device = test_device(), .unet_dtype = dtype});
 }
 
 inline BaseModel load_tiny_model(torch::Dtype dtype = torch::kFloat32) { return load_random_model("tiny", dtype); }

@@ -24,4 +24,10 @@ TEST(v_prediction_equals_peft) { check_equals_reference("v_prediction"); }
 
 TEST(four_levels_equal_peft) { check_equals_reference("four_levels"); }
 
+// The masks too: both sides draw them on the CPU in the order that docs/training.md tells.
+TEST(dropout_equals_peft) {
+  // A GPU draws its masks itself.
+  if (test_device().is_cpu()) check_equals_reference("dropout");
+}
+
 TEST_MAIN()

@@ -1,12 +1,14 @@
-"""Loads the weight files of one training with diffusers and PEFT and compares them; run by hand.
+"""Loads the weight files of one training with diffusers and PEFT and compares them.
 
-    .venv/bin/python test/reference/check_exports.py <base model directory> <export directory>
+    .venv/bin/python test/reference/check_exports.py <base model directory> <export directory> [--save FILE]
 
 The export directory holds lora_weights.safetensors, peft/ and kohya.safetensors, and peft_text_encoder/ where the text
-encoder was trained. Each file is loaded by its own reader into fresh models: the change of every module and the output of
-one forward pass, from token ids to the predicted noise, must agree.
+encoder was trained. Each file is loaded by its own reader into fresh models: the change of every module and the outputs
+of text encoder and UNet must agree. `--save` keeps input and outputs of the UNet; `npm run test:fidelity` compares them
+with ours.
 """
 
+import argparse
 import pathlib
 import sys
 
@@ -14,10 +16,10 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
+from safetensors.torch import save_file
 from transformers import CLIPTextModel
 
 TOLERANCE = 1e-5  # float32; folding alpha / rank into B rounds once where that is no power of two
-
 
 Models = dict[str, torch.nn.Module]
 
@@ -65,14 +67,26 @@ def changes(models: Models) -> dict[str, torch.Tensor]:
     return found
 
 
-def forward(models: Models) -> torch.Tensor:
-    unet, text_encoder = models["unet"], models["text_encoder"]
+def draw_inputs(unet_config: dict) -> dict[str, torch.Tensor]:
     draw = torch.Generator().manual_seed(0)
-    sample = torch.randn(1, unet.config["in_channels"], 16, 16, generator=draw)
+    return {
+        "sample": torch.randn(1, unet_config["in_channels"], 16, 16, generator=draw),
+        "timesteps": torch.tensor([500]),
+        "text": torch.randn(1, 77, unet_config["cross_attention_dim"], generator=draw),
+    }
+
+
+@torch.no_grad()
+def forward(unet: torch.nn.Module) -> torch.Tensor:
+    inputs = draw_inputs(unet.config)
+    return unet(inputs["sample"], inputs["timesteps"], encoder_hidden_states=inputs["text"]).sample
+
+
+@torch.no_grad()
+def encode(text_encoder: torch.nn.Module) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(1)
     token_ids = torch.randint(0, text_encoder.config.vocab_size, (1, 77), generator=draw)
-    with torch.no_grad():
-        text = text_encoder(token_ids).last_hidden_state
-        return unet(sample, torch.tensor([500]), encoder_hidden_states=text).sample
+    return text_encoder(token_ids).last_hidden_state
 
 
 def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
@@ -80,28 +94,47 @@ def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def main() -> None:
-    model, exports = map(pathlib.Path, sys.argv[1:])
-    base = forward(load_models(model))
-    loaded = {
-        "peft": with_peft(model, exports),
-        "diffusers": with_pipeline(model, exports / "lora_weights.safetensors"),
-        "kohya": with_pipeline(model, exports / "kohya.safetensors"),
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("exports", type=pathlib.Path)
+    parser.add_argument("--save", type=pathlib.Path)
+    options = parser.parse_args()
+    model, exports = options.model, options.exports
+    readers = {
+        "base": lambda: load_models(model),
+        "peft": lambda: with_peft(model, exports),
+        "diffusers": lambda: with_pipeline(model, exports / "lora_weights.safetensors"),
+        "kohya": lambda: with_pipeline(model, exports / "kohya.safetensors"),
     }
-    expected_changes, expected_output = changes(loaded["peft"]), forward(loaded["peft"])
-    count = {network: sum(key.startswith(f"{network}.") for key in expected_changes) for network in loaded["peft"]}
-    print(f"peft: modules {count}, output differs from the base by {relative(expected_output, base):.1e}")
-    faults = [f"{key} is not changed" for key, change in expected_changes.items() if not change.any()]
-    faults += [] if relative(expected_output, base) > TOLERANCE else ["the LoRA changes nothing"]
+    changes_of, outputs, texts = {}, {}, {}
+    # One after the other: a full-size UNet takes 3.4 GB.
+    for name, read in readers.items():
+        models = read()
+        inputs = draw_inputs(models["unet"].config)
+        changes_of[name] = changes(models)
+        outputs[name], texts[name] = forward(models["unet"]), encode(models["text_encoder"])
+        del models
+
+    expected = changes_of["peft"]
+    trained = {network: sum(key.startswith(f"{network}.") for key in expected) for network in ("unet", "text_encoder")}
+    effects = {"unet": relative(outputs["peft"], outputs["base"]), "text_encoder": relative(texts["peft"], texts["base"])}
+    faults = [f"{key} is not changed" for key, change in expected.items() if not change.any()]
+    for network, count in trained.items():
+        print(f"peft: {count} modules of {network}, output differs from the base by {effects[network]:.1e}")
+        if count and effects[network] <= TOLERANCE:
+            faults.append(f"the LoRA changes nothing in {network}")
     for name in ("diffusers", "kohya"):
-        actual = changes(loaded[name])
-        if actual.keys() != expected_changes.keys():
+        actual = changes_of[name]
+        if actual.keys() != expected.keys():
             faults.append(f"{name} has other modules than peft")
             continue
-        worst = max(relative(actual[key], expected_changes[key]) for key in actual)
-        output = relative(forward(loaded[name]), expected_output)
-        print(f"{name}: worst module {worst:.1e}, output {output:.1e}")
-        if max(worst, output) > TOLERANCE:
+        worst = max(relative(actual[key], expected[key]) for key in actual)
+        output, text = relative(outputs[name], outputs["peft"]), relative(texts[name], texts["peft"])
+        print(f"{name}: worst module {worst:.1e}, output {output:.1e}, text {text:.1e}")
+        if max(worst, output, text) > TOLERANCE:
             faults.append(f"{name} differs from peft")
+    if options.save:
+        save_file(inputs | {f"unet:{name}": output.contiguous() for name, output in outputs.items()}, options.save)
     sys.exit("; ".join(faults) or None)
 
 

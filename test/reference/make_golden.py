@@ -6,7 +6,7 @@
 import json
 import pathlib
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import torch
 from safetensors.torch import save_file
@@ -33,6 +33,9 @@ class Training:
     def size_px(self, index: int) -> tuple[int, int]:
         return self.sizes_px[index % len(self.sizes_px)] if self.sizes_px else (self.width_px, self.height_px)
 
+
+# What came later stands in a file only where it is set, so that older files stay as they are.
+LATER_KEYS = {"train_text_encoder", "text_encoder_learning_rate", "dropout", "precision", "initial_loss_scale"}
 
 SMALL = {"rank": 2, "alpha": 4.0, "epochs": 25, "batch_size": 2}
 
@@ -89,10 +92,21 @@ TRAININGS = {
     "text_encoder_rate": Training(
         Job(**SMALL, seed=34, train_text_encoder=True, text_encoder_learning_rate=4e-4, lr_scheduler="linear")
     ),
+    "dropout": Training(Job(**SMALL, seed=32, dropout=0.3)),
+    "bf16": Training(Job(**SMALL, seed=33, precision="bf16")),
+    # The scale is far too large at first: torch's GradScaler skips until it fits.
+    "fp16": Training(
+        Job(
+            **SMALL,
+            seed=34,
+            precision="fp16",
+            initial_loss_scale=2.0**26,
+            gradient_accumulation=2,
+            lr_warmup_steps=10,
+            ema_decay=0.5,
+        )
+    ),
 }
-
-# Keys of a job that came later: records of trainings that do not use them stay as they were.
-LATER = {"train_text_encoder": False, "text_encoder_learning_rate": None}
 
 
 def randn(seed: int, *shape: int) -> torch.Tensor:
@@ -121,8 +135,10 @@ def write_training(name: str, training: Training) -> None:
     captions = [tokens(i) for i in range(training.image_count)]
     result = train(random_model(training.preset, MODEL_SEED), training.job, images, captions)
     tensors = {f"final.{key}": value for key, value in result.pop("final").items()}
-    # B starts at zero, so no gradient reaches A in the first micro-step.
-    for key, value in result.pop("gradients").items():
+    # B starts at zero, so no gradient reaches A in the first micro-step. One that overflows says nothing.
+    gradients = result.pop("gradients")
+    is_finite = all(value.isfinite().all() for value in gradients.values())
+    for key, value in gradients.items() if is_finite else ():
         if "lora_B" in key:
             tensors[f"gradient.{key}"] = value
         else:
@@ -131,7 +147,10 @@ def write_training(name: str, training: Training) -> None:
     record = {"modelSeed": MODEL_SEED, **asdict(training), **result}
     if not training.sizes_px:
         del record["sizes_px"]
-    record["job"] = {key: value for key, value in record["job"].items() if key not in LATER or value != LATER[key]}
+    defaults = {field.name: field.default for field in fields(Job)}
+    record["job"] = {k: v for k, v in record["job"].items() if k not in LATER_KEYS or v != defaults[k]}
+    if training.job.precision != "fp16":
+        del record["loss_scales"]
     (GOLDEN / "training" / f"{name}.json").write_text(json.dumps(record, separators=(",", ":")) + "\n")
     print(name, len(result["losses"]), result["losses"][0], result["losses"][-1], flush=True)
 

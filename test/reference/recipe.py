@@ -1,4 +1,4 @@
-"""The training recipe with diffusers and PEFT: random streams, data and the training loop, float32 on the CPU."""
+"""The training recipe with diffusers and PEFT: random streams, data and the training loop, on the CPU."""
 
 import math
 from dataclasses import dataclass
@@ -10,9 +10,11 @@ from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import Linear as LoraLinear
 from prodigyopt import Prodigy
 
+from lora_layers import DropoutMasks, round_to_compute_type, use_masks
 from random_model import make_scheduler, mix64
 
-LORA_INIT, EPOCH_ORDER, LATENT_SAMPLE, TIMESTEP, NOISE, FLIP, CAPTION_DROPOUT, NOISE_OFFSET = 1, 2, 3, 4, 5, 7, 8, 9
+LORA_INIT, EPOCH_ORDER, LATENT_SAMPLE, TIMESTEP, NOISE, DROPOUT, FLIP, CAPTION_DROPOUT, NOISE_OFFSET = range(1, 10)
+COMPUTE_TYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]  # as examples/dreambooth/train_dreambooth_lora.py has them
 
@@ -43,6 +45,9 @@ class Job:
     caption_dropout: float = 0.0
     train_text_encoder: bool = False
     text_encoder_learning_rate: float | None = None
+    dropout: float = 0.0
+    precision: str = "no"
+    initial_loss_scale: float = 65536.0  # fp16 only
 
 
 class Lion(torch.optim.Optimizer):
@@ -148,7 +153,8 @@ def add_lora(model: torch.nn.Module, job: Job, targets: list[str]):
 def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[torch.Tensor]) -> dict:
     """Runs the whole job.
 
-    Returns losses, timesteps and learning rates, gradients of the first micro-step, and the final LoRA or its average.
+    Returns losses, timesteps, learning rates and loss scales, gradients of the first micro-step (times the loss scale),
+    and the final LoRA or its average.
     """
     vae, text_encoder = models["vae"], models["text_encoder"]
     scheduler = make_scheduler(job.prediction_type)
@@ -159,8 +165,18 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
         token_ids = torch.cat([*captions, caption([])])
         text = torch.cat([text_encoder(ids).last_hidden_state for ids in token_ids.split(1)])
 
-    unet = add_lora(models["unet"], job, TARGETS)
+    compute_type = COMPUTE_TYPES[job.precision]
+    unet = models["unet"] if job.precision == "no" else models["unet"].to(compute_type)
+    unet = add_lora(unet, job, TARGETS)
+    text = text.to(compute_type)
     modules = lora_modules(unet)
+    # Masks and rounding are defined here for the UNet alone: no training of the text encoder uses them.
+    assert not job.train_text_encoder or (job.dropout == 0 and job.precision == "no")
+    masks = DropoutMasks(modules, job.dropout)
+    if job.dropout > 0:
+        use_masks(modules, masks)
+    if job.precision != "no":
+        round_to_compute_type(modules)
     unet_count = 2 * len(modules)
     if job.train_text_encoder:
         text_encoder = add_lora(text_encoder, job, TEXT_TARGETS)
@@ -174,6 +190,7 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
             a.copy_(torch.empty(a.shape).uniform_(-bound, bound, generator=stream(job.seed, LORA_INIT, ordinal)))
             b.zero_()
         parameters += [a, b]
+    scaler = torch.amp.GradScaler("cpu", init_scale=job.initial_loss_scale, enabled=job.precision == "fp16")
     n = len(images)
     sizes = [(image.shape[1], image.shape[0]) for image in images]
     micro_steps_per_epoch = sum(math.ceil(sizes.count(size) / job.batch_size) for size in set(sizes))
@@ -184,7 +201,7 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
     optimizer = make_optimizer(job, groups)
     lr_scheduler = make_lr_scheduler(job, optimizer, micro_steps_per_epoch)
     ema = None if job.ema_decay is None else EMAModel(parameters, decay=job.ema_decay)
-    losses, timesteps_of_step, learning_rates, gradients = [], [], [], {}
+    losses, timesteps_of_step, learning_rates, loss_scales, gradients = [], [], [], [], {}
     step = 0
     for epoch in range(job.epochs):
         order = torch.randperm(n, generator=stream(job.seed, EPOCH_ORDER, epoch))
@@ -213,9 +230,12 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
                 states = text_encoder(token_ids[captions_of_rows]).last_hidden_state
             else:
                 states = text[captions_of_rows]
-            prediction = unet(noisy, timesteps, encoder_hidden_states=states).sample
-            loss = loss_of(prediction, target, timesteps, scheduler, job)
-            (loss / job.gradient_accumulation).backward()
+            if job.dropout > 0:
+                masks.start_step(stream(job.seed, DROPOUT, step), states)
+            prediction = unet(noisy.to(compute_type), timesteps, encoder_hidden_states=states).sample
+            loss = loss_of(prediction.float(), target, timesteps, scheduler, job)
+            loss_scales.append(scaler.get_scale())
+            scaler.scale(loss / job.gradient_accumulation).backward()
             losses.append(loss.item())
             timesteps_of_step.append(timesteps.tolist())
             group = optimizer.param_groups[0]
@@ -228,13 +248,17 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
                     for side in "AB"
                 }
             if (position + 1) % job.gradient_accumulation == 0 or position + 1 == len(batches):
+                scaler.unscale_(optimizer)
                 if job.max_grad_norm is not None:
                     torch.nn.utils.clip_grad_norm_(parameters, job.max_grad_norm)
-                optimizer.step()
-                lr_scheduler.step()
+                scaler.step(optimizer)
+                scaler.update()
                 optimizer.zero_grad()
-                if ema is not None:
-                    ema.step(parameters)
+                # A smaller scale means a skipped step, of which schedule and average hear nothing either.
+                if scaler.get_scale() >= loss_scales[-1]:
+                    lr_scheduler.step()
+                    if ema is not None:
+                        ema.step(parameters)
             step += 1
 
     if ema is not None:
@@ -251,6 +275,7 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
         "losses": losses,
         "timesteps": timesteps_of_step,
         "learning_rates": learning_rates,
+        "loss_scales": loss_scales,
         "gradients": gradients,
         "final": final,
     }

@@ -1,10 +1,12 @@
 import { join } from 'node:path';
+import { cacheRoot } from './setup/cache.mjs';
 import { setUpClangFormat } from './setup/clang-format.mjs';
 import { setUpDependencies } from './setup/dependencies.mjs';
 import { buildNative } from './setup/native.mjs';
 import { setUpNode } from './setup/node.mjs';
 import { describeMissing, findMissing } from './setup/prerequisites.mjs';
 import { setUpRabbitmq } from './setup/rabbitmq.mjs';
+import { setUpReferencePython } from './setup/reference-python.mjs';
 import { runInForeground } from './setup/shell.mjs';
 import { setUpTctl } from './setup/tctl.mjs';
 import { setUpTemporal } from './setup/temporal.mjs';
@@ -16,7 +18,8 @@ import { setUpVersitygw } from './setup/versitygw.mjs';
  * @typedef {object} Verb
  * @property {Part[]} needs what is set up before it runs
  * @property {string[][]} commands what runs, one after another up to the first that fails; `node` is the chosen Node, the
- *   programs of node_modules/.bin are on the PATH, the caller's arguments go to the last command
+ *   programs of node_modules/.bin (and with `reference` its `python`) are on the PATH, the caller's arguments go to the
+ *   last command
  * @property {boolean} [inCallersFolder] runs in the caller's folder, so that relative paths mean what the caller means
  * @property {string} summary one line for the usage text
  */
@@ -77,6 +80,16 @@ export const VERBS = {
     needs: ['node_modules', 'native', 'stack', 'tctl'],
     commands: [['node', 'test/faults/soak.ts']],
     summary: 'train many jobs on pods that are killed all the time',
+  },
+  'test:fidelity': {
+    needs: ['node_modules', 'native', 'reference'],
+    commands: [['python', 'test/fidelity/main.py', '--model', join(cacheRoot(), 'fidelity-model-1')]],
+    summary: 'compare a full-size model with diffusers and PEFT',
+  },
+  'test:gpu': {
+    needs: ['node_modules'],
+    commands: [['node', 'scripts/testing/gpu.ts']],
+    summary: 'run the tests that take a device on a GPU',
   },
   lint: {
     needs: ['node_modules'],
@@ -142,13 +155,16 @@ export async function setUp(root, needs) {
     if (parts.has('tctl')) await setUpTctl();
   });
   if (parts.has('stack')) chains.push(setUpRabbitmq);
+  /** @type {string[]} */
+  const referenceFolders = [];
+  if (parts.has('reference')) chains.push(async () => referenceFolders.push(await setUpReferencePython()));
   if (parts.has('clang-format')) chains.push(setUpClangFormat);
   const results = await Promise.allSettled(chains.map((chain) => chain()));
   const failures = results.flatMap((result) => (result.status === 'rejected' ? [messageOf(result.reason)] : []));
   if (failures.length > 0) throw new Error(failures.join('\n'));
   return {
     ...process.env,
-    PATH: [nodeFolder, join(root, 'node_modules/.bin'), process.env.PATH ?? ''].join(':'),
+    PATH: [nodeFolder, join(root, 'node_modules/.bin'), ...referenceFolders, process.env.PATH ?? ''].join(':'),
   };
 }
 

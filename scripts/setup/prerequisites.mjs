@@ -3,6 +3,7 @@ import { hasLibtorch } from './libtorch.mjs';
 import { isNodeNewEnough } from './node.mjs';
 import { OLDEST_BOOTSTRAP_NODE, OLDEST_CMAKE, OLDEST_GO, OLDEST_SELF_UPDATING_GO } from './pins.mjs';
 import { findRabbitmq } from './rabbitmq.mjs';
+import { hasReferencePython } from './reference-python.mjs';
 import { capture, which } from './shell.mjs';
 import { hasTctl } from './tctl.mjs';
 import { hasTemporal } from './temporal.mjs';
@@ -10,9 +11,10 @@ import { hasVersitygw } from './versitygw.mjs';
 import { isAtLeast, parseVersion } from './versions.mjs';
 
 /**
- * What a verb needs set up: `addon` is the C++ that Node loads, `native` all of it with its tests.
+ * What a verb needs set up: `addon` is the C++ that Node loads, `native` all of it with its tests, `reference` the Python
+ * that it is compared with.
  *
- * @typedef {'node_modules' | 'addon' | 'native' | 'stack' | 'tctl' | 'clang-format'} Part
+ * @typedef {'node_modules' | 'addon' | 'native' | 'stack' | 'tctl' | 'clang-format' | 'reference'} Part
  */
 
 /**
@@ -89,6 +91,16 @@ async function missingPip() {
     : [{ what: 'pip for Python 3', packages: ['python3-pip'] }];
 }
 
+/** @returns {Promise<Missing[]>} */
+async function missingVenv() {
+  try {
+    await capture('python3', ['-c', 'import ensurepip, venv']);
+    return [];
+  } catch {
+    return [{ what: 'venv for Python 3', packages: ['python3', 'python3-venv'] }];
+  }
+}
+
 /**
  * Finds everything that the machine must have itself before the given parts can be set up.
  *
@@ -122,6 +134,7 @@ export async function findMissing(parts) {
   const builds = parts.has('native') || parts.has('addon');
   if (builds) missing.push(...(await missingForNative()));
   if ((builds && !hasLibtorch()) || parts.has('clang-format')) missing.push(...(await missingPip()));
+  if (parts.has('reference') && !hasReferencePython()) missing.push(...(await missingVenv()));
   const toBuild = [
     ...(parts.has('stack') && !hasTemporal() ? ['temporal'] : []),
     ...(parts.has('stack') && !hasVersitygw() ? ['versitygw'] : []),

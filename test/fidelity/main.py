@@ -1,0 +1,201 @@
+"""Compares Brushwork with diffusers, transformers and PEFT on a model with the sizes of Stable Diffusion 1.5.
+
+Run by `npm run test:fidelity`; see docs/training.md. Both sides run one after the other, each in a process of its own, so
+that times and memory can be set side by side. Exits with 1 where a limit is exceeded.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+
+# Threads that spin while they wait slow down whatever runs beside them; the service sets the same.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+HERE = pathlib.Path(__file__).parent
+PROGRAM = HERE.parents[1] / "build" / "brushwork-native"
+
+# Relative 2-norm of the difference; losses relative.
+LIMITS = {
+    "text encoder": 1e-4,
+    "VAE posterior, mean": 1e-4,
+    "VAE posterior, std": 1e-4,
+    "VAE decoder": 1e-4,
+    "UNet": 1e-4,
+    "each loss": 1e-5,
+    "each first gradient of B": 1e-4,
+    "each final A": 2e-3,
+    "each final B": 2e-3,
+    # Of what the LoRA changes in the UNet's output: an alpha that is off by 1 % is above it.
+    "effect of the LoRA through peft": 5e-3,
+    "effect of the LoRA through diffusers": 5e-3,
+    "effect of the LoRA through kohya": 5e-3,
+}
+# Loading maps the files and copies each weight once: its peak must stay below two copies.
+PEAK_LIMIT = 1.25
+
+# Two optimizer steps: a window of two micro-steps, and a short one. The recipe's defaults else, but no dropout.
+JOB = {
+    "seed": 5,
+    "rank": 16,
+    "alpha": 32.0,
+    "epochs": 1,
+    "learning_rate": 1e-4,
+    "batch_size": 1,
+    "gradient_accumulation": 2,
+}
+IMAGE_COUNT = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    model: pathlib.Path
+    work: pathlib.Path
+    threads: int
+    size_px: int
+    training_size_px: int
+
+
+def run(command: list) -> str:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def reference(settings: Settings, *words) -> dict:
+    return json.loads(run([sys.executable, HERE / "reference.py", settings.threads, *words]).splitlines()[-1])
+
+
+def ours(settings: Settings, command: str, *words) -> list[dict]:
+    output = run([PROGRAM, command, "--model", settings.model, "--threads", settings.threads, "--device", "cpu", *words])
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def compare_forward(settings: Settings) -> dict[str, float]:
+    work = settings.work
+    inputs = work / "inputs.safetensors"
+    reference(settings, "inputs", inputs, settings.size_px)
+    say(f"text encoder, VAE and UNet at {settings.size_px} px: diffusers …")
+    theirs = reference(settings, "forward", settings.model, inputs, work / "theirs.safetensors")
+    say(f"text encoder, VAE and UNet at {settings.size_px} px: Brushwork …")
+    (mine,) = ours(settings, "forward", "--inputs", inputs, "--output", work / "ours.safetensors")
+    print_sides(
+        [
+            ("loading", "load_s", "s"),
+            ("own memory after loading", "own_memory_after_load_mib", "MiB"),
+            ("peak memory of loading", "peak_rss_after_load_mib", "MiB"),
+            *((name, name, "s") for name in ("text_encoder", "vae_encode", "vae_decode", "unet")),
+            ("peak memory", "peak_rss_mib", "MiB"),
+        ],
+        {**mine, **mine["seconds"]},
+        {**theirs, **theirs["seconds"]},
+    )
+    weights = sum(file.stat().st_size for file in settings.model.glob("*/*.safetensors")) / 2**20
+    share = mine["peak_rss_after_load_mib"] / weights
+    say(f"  the weights are {weights:.0f} MiB, Brushwork's peak of loading is {share:.2f} times that")
+    if share > PEAK_LIMIT:
+        sys.exit(f"loading takes more than {PEAK_LIMIT} times the weights' memory")
+    names = {
+        "text encoder": "text_encoder",
+        "VAE posterior, mean": "vae.mean",
+        "VAE posterior, std": "vae.std",
+        "VAE decoder": "vae.decoded",
+        "UNet": "unet",
+    }
+    return compare(settings, [(name, "ours", "theirs", key) for name, key in names.items()])
+
+
+def compare_training(settings: Settings) -> dict[str, float]:
+    work, size_px = settings.work, settings.training_size_px
+    say(f"two training steps of {IMAGE_COUNT} pictures of {size_px} px: diffusers + PEFT …")
+    job = {**JOB, "image_count": IMAGE_COUNT, "size_px": size_px}
+    theirs = reference(settings, "train", settings.model, work, json.dumps(job))
+    say(f"two training steps of {IMAGE_COUNT} pictures of {size_px} px: Brushwork …")
+    options = {"size": size_px, "images": IMAGE_COUNT, "dropout": 0, "gradients": work / "ours-gradients.safetensors"}
+    options |= {key.replace("_", "-"): value for key, value in JOB.items() if not key.endswith(("size", "accumulation"))}
+    options |= {"batch": JOB["batch_size"], "accumulation": JOB["gradient_accumulation"], "output": work / "style"}
+    *steps, mine = ours(settings, "train-synthetic", *(f"--{k}" if i == 0 else v for k, v in options.items() for i in (0, 1)))
+    print_sides([("training, with preparation", "seconds", "s"), ("peak memory", "peak_rss_mib", "MiB")], mine, theirs)
+    losses = [step["loss"] for step in steps]
+    say(f"  losses {losses}, of the reference {theirs['losses']}")
+    assert len(losses) == len(theirs["losses"])
+    worst = max(abs(mine / expected - 1) for mine, expected in zip(losses, theirs["losses"]))
+    return {"each loss": worst} | compare(
+        settings,
+        [
+            ("each first gradient of B", "ours-gradients", "gradients", "lora_B.weight"),
+            ("each final A", "style/peft/adapter_model", "final", "lora_A.weight"),
+            ("each final B", "style/peft/adapter_model", "final", "lora_B.weight"),
+        ],
+    )
+
+
+def compare_exports(settings: Settings) -> dict[str, float]:
+    """The weights of that training, loaded by their own readers, against our forward pass with them."""
+    work = settings.work
+    say("UNet with the exported LoRA: PEFT, diffusers, Brushwork …")
+    readers = HERE.parent / "reference" / "check_exports.py"
+    report = run([sys.executable, readers, settings.model, work / "style", "--save", work / "loaded.safetensors"])
+    say("  " + report.strip().replace("\n", "\n  "))
+    words = ["--inputs", work / "loaded.safetensors", "--output", work / "ours-lora.safetensors"]
+    ours(settings, "forward", *words, "--peft", work / "style" / "peft")
+    differences = reference(settings, "compare-lora", work / "ours-lora.safetensors", work / "loaded.safetensors")
+    return {f"effect of the LoRA through {name}": value for name, value in differences.items()}
+
+
+def compare(settings: Settings, pairs: list[tuple[str, str, str, str]]) -> dict[str, float]:
+    """The relative difference by name; pairs of (name, our file, their file, key or how keys end)."""
+    files = [
+        {
+            "name": name,
+            "ours": str(settings.work / f"{mine}.safetensors"),
+            "theirs": str(settings.work / f"{theirs}.safetensors"),
+            "suffix": suffix,
+        }
+        for name, mine, theirs, suffix in pairs
+    ]
+    return reference(settings, "compare", json.dumps(files))
+
+
+def print_sides(rows: list[tuple[str, str, str]], mine: dict, theirs: dict) -> None:
+    for label, key, unit in rows:
+        say(f"  {label:28} Brushwork {mine[key]:9.1f} {unit:3}  reference {theirs[key]:9.1f} {unit}")
+
+
+def judge(differences: dict[str, float]) -> list[str]:
+    """Prints the table and returns what is above its limit."""
+    say(f"\n{'relative difference of':42} {'measured':>10} {'limit':>8}")
+    for name, limit in LIMITS.items():
+        verdict = "" if differences[name] <= limit else "  too large"
+        say(f"{name:42} {differences[name]:10.1e} {limit:8.0e}{verdict}")
+    return [name for name, limit in LIMITS.items() if not differences[name] <= limit]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="base model; made where it is absent")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--size", type=int, default=256, help="side of the pictures of the forward passes, in pixels")
+    parser.add_argument("--training-size", type=int, default=128, help="side of the training pictures")
+    options = parser.parse_args()
+    if not (options.model / "model_index.json").exists():
+        say("making the base model, 4.1 GiB …")
+        run([sys.executable, HERE / "full_size.py", options.model])
+    with tempfile.TemporaryDirectory(prefix="brushwork-fidelity-") as work:
+        settings = Settings(options.model, pathlib.Path(work), options.threads, options.size, options.training_size)
+        differences = compare_forward(settings) | compare_training(settings) | compare_exports(settings)
+    faults = judge(differences)
+    sys.exit(f"above the limit: {', '.join(faults)}" if faults else None)
+
+
+if __name__ == "__main__":
+    main()

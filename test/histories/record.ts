@@ -1,5 +1,6 @@
-// Records the histories that test/workflow/replay.test.ts replays: run `node test/histories/record.ts` when a change of
-// the workflow is meant to break the replay of jobs that run, and say so in the changelog.
+// Records the histories that test/workflow/replay.test.ts replays: run `node test/histories/record.ts`, with the names of
+// those to make anew (default: all), when a change of the workflow is meant to break the replay of jobs that run, and say
+// so in the changelog. Old ones stay as they are otherwise: they stand for jobs that an older version began.
 import { writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
@@ -7,7 +8,7 @@ import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
 import type { WorkflowHandle } from '@temporalio/client';
 import { Scene, inPhase, resultOf, startHarness } from '../workflow/support/harness.ts';
 import type { Harness } from '../workflow/support/harness.ts';
-import { until } from '../workflow/support/world.ts';
+import { failure, until } from '../workflow/support/world.ts';
 
 const fromEpochOf = (input: unknown) => (input as { fromEpoch: number }).fromEpoch;
 
@@ -30,6 +31,21 @@ async function podLost(scene: Scene): Promise<WorkflowHandle> {
   gate.resolve();
   await inPhase(handle, 'paused');
   await handle.signal('resumeTraining');
+  await resultOf(handle);
+  return handle;
+}
+
+/** A job that looks at its pictures twice, since the store is down at first, before it waits for a pod. */
+async function inspected(scene: Scene): Promise<WorkflowHandle> {
+  const { world } = scene;
+  let looks = 0;
+  world.when('inspectPictures', () => {
+    looks += 1;
+    if (looks === 1) throw failure('STORAGE_UNAVAILABLE', true);
+  });
+  const handle = await scene.start();
+  await inPhase(handle, 'waiting-for-pod', 30_000);
+  await scene.addPod('gpu-1');
   await resultOf(handle);
   return handle;
 }
@@ -59,10 +75,13 @@ async function record(name: string, harness: Harness, story: (scene: Scene) => P
   }
 }
 
+const STORIES = { 'pod-lost': podLost, cancelled, inspected };
+const wanted = process.argv.slice(2);
 const harness = await startHarness();
 try {
-  await record('pod-lost', harness, podLost);
-  await record('cancelled', harness, cancelled);
+  for (const [name, story] of Object.entries(STORIES)) {
+    if (wanted.length === 0 || wanted.includes(name)) await record(name, harness, story);
+  }
 } finally {
   await harness.stop();
 }

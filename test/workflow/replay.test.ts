@@ -3,7 +3,12 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { historyFromJSON } from '@temporalio/common/lib/proto-utils.js';
 import { Worker } from '@temporalio/worker';
+import type { TrainStyleInput } from '../../common/types.ts';
 import { bundle, quietRuntime } from './support/harness.ts';
+
+interface StartedAttributes {
+  input: { payloads: { data: string }[] };
+}
 
 const HISTORIES = join(import.meta.dirname, '../histories');
 const names = readdirSync(HISTORIES).filter((name) => name.endsWith('.json'));
@@ -22,8 +27,13 @@ describe('replay of recorded histories', function () {
     options = { workflowBundle: await bundle() };
   });
 
-  it('knows a job with a lost pod and a cancelled one', () => {
-    assert.deepEqual(names, ['cancelled.json', 'pod-lost.json']);
+  it('knows a job with a lost pod, a cancelled one, and one that looks at its pictures first', () => {
+    assert.deepEqual(names, ['cancelled.json', 'inspected.json', 'pod-lost.json']);
+    const scheduled = (name: string) =>
+      recorded(name).events?.some(
+        ({ activityTaskScheduledEventAttributes: task }) => task?.activityType?.name === 'inspectPictures',
+      );
+    assert.deepEqual(names.map(scheduled), [false, true, false]);
     assert.ok(recorded('pod-lost.json').events?.some((event) => event.activityTaskTimedOutEventAttributes));
     assert.ok(recorded('cancelled.json').events?.some((event) => event.workflowExecutionCanceledEventAttributes));
   });
@@ -33,6 +43,19 @@ describe('replay of recorded histories', function () {
       await Worker.runReplayHistory(options, recorded(name));
     });
   }
+
+  it('takes up a job that a newer bridge gave to an older control worker', async () => {
+    const withLimits = (text: string) => {
+      const history = JSON.parse(text) as { events: { workflowExecutionStartedEventAttributes: StartedAttributes }[] };
+      const [payload] = history.events[0]?.workflowExecutionStartedEventAttributes.input.payloads ?? [];
+      assert.ok(payload);
+      const input = JSON.parse(Buffer.from(payload.data, 'base64').toString()) as TrainStyleInput;
+      input.settings.limits.inspectPictures = input.settings.limits.download;
+      payload.data = Buffer.from(JSON.stringify(input)).toString('base64');
+      return JSON.stringify(history);
+    };
+    await Worker.runReplayHistory(options, recorded('pod-lost.json', withLimits));
+  });
 
   it('notices a history that this code would not have made', async () => {
     const other = recorded('pod-lost.json', (text) => text.replaceAll('"findResumePoint"', '"lookAround"'));

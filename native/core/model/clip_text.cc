@@ -10,6 +10,7 @@
 
 // Structure: https://github.com/huggingface/transformers/blob/v5.23.0/src/transformers/models/clip/modeling_clip.py
 // (CLIPTextModel, CLIPEncoderLayer) and activations.py (QuickGELUActivation) of the same commit.
+// LoRA targets: https://github.com/huggingface/diffusers/blob/v0.42.1/examples/dreambooth/train_dreambooth_lora.py.
 
 namespace brushwork {
 

@@ -127,7 +127,7 @@ void write_diffusers(const LoraParameters& lora, const std::filesystem::path& fi
 }
 
 // The paths by which PEFT may look for a module. transformers 5.6 took CLIP's level "text_model" away, and PEFT passes
-// over keys that it can't place: under both names the weights are found with either.
+// over keys that it can't place: under both names the weights are found with either (tried with 4.57.1 and 5.23.0).
 std::vector<std::string> peft_paths(const std::string& name) {
   const std::string level = "text_model.";
   if (name.rfind(level, 0) != 0) return {name};

@@ -142,6 +142,13 @@ describe('native addon', function () {
       });
     }
 
+    it('textEncoderLearningRate counts where the text encoder is trained', async () => {
+      const rate = { textEncoderLearningRate: 1e-3 };
+      const trained = await outcomeOf({ trainTextEncoder: true });
+      assert.notDeepEqual(await outcomeOf({ trainTextEncoder: true, ...rate }), trained);
+      assert.deepEqual(await outcomeOf(rate), await outcomeOf({}));
+    });
+
     it('emaDecay changes the exported weights, not the training', async () => {
       const plain = await outcomeOf({});
       const averaged = await outcomeOf({ emaDecay: 0.9 });

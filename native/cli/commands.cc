@@ -143,9 +143,9 @@ void train_synthetic(Options& options) {
   const Json end = {{"seconds", seconds_since(start)}, {"peak_rss_mib", peak_rss_mib()}};
   export_lora(trainer.result(),
               {.base_model_name = job.model.directory,
-               .width_px = job.size_px,
-               .height_px = job.size_px,
-               .prediction_type = model.scheduler.prediction_type},
+               .resolution_px = job.size_px,
+               .prediction_type = model.scheduler.prediction_type,
+               .sizes = {}},
               output);
   save_checkpoint(trainer, output + "/checkpoint.safetensors");
   std::printf("%s\n", end.dump().c_str());

@@ -40,7 +40,7 @@ torch::Tensor predict(const UNet& unet, const LoraParameters& lora, const Safete
 TEST(the_files_have_the_keys_and_shapes_that_the_readers_were_given) {
   const auto model = load_tiny_model();
   const auto directory = temporary_directory() / "files";
-  export_lora(draw_lora(model.unet), {"model", 512, 512, PredictionType::kEpsilon}, directory);
+  export_lora(draw_lora(model.unet), {"model", 512, PredictionType::kEpsilon, {}}, directory);
   const auto golden = golden_json("lora_files.json");
   CHECK(golden.size() == 3);
   for (const auto& [file, keys] : golden.items()) {

@@ -51,7 +51,7 @@ static int64_t index_of(const std::string& name) {
 TEST(each_of_our_own_files_gives_the_change_that_was_trained) {
   const auto trained = ramp_lora(24);
   const auto directory = temporary_directory() / "own";
-  export_lora(trained, {"model", 64, 64, PredictionType::kEpsilon}, directory);
+  export_lora(trained, {"model", 64, PredictionType::kEpsilon, {}}, directory);
   for (const std::string path : {"/lora_weights.safetensors", "/kohya.safetensors", "/peft"}) {
     const auto loaded = load(directory + path);
     CHECK(loaded.config().rank == 8 && loaded.config().scale() == 1);

@@ -15,7 +15,7 @@ import { until } from '../test/integration/support/until.ts';
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '3' } } });
 const ROUNDS = Number(values.rounds);
 
-const CHUNK_EPOCHS = 20;
+const CHUNK_EPOCHS = 10;
 const EPOCHS = 4 * CHUNK_EPOCHS;
 /** A trainer that did nothing for this long rests. */
 const REST_MS = 1_500;
@@ -70,6 +70,7 @@ async function killed(world: World): Promise<number> {
     return steppedAtMs !== undefined;
   };
   await until(stepped, 'a step on another pod', LIMIT_MS);
+  await scene.handle.cancel();
   await scene.closed();
   await scene.end();
   return (steppedAtMs ?? 0) - killedAtMs;
@@ -169,6 +170,7 @@ async function uploads(world: World): Promise<void> {
   );
 }
 
+console.log(`${ROUNDS} rounds of each`);
 const world = await World.start({ lanes: 1, pods: 2, overrides: { workflow: { chunkEpochs: CHUNK_EPOCHS } } });
 try {
   // The base model is warm afterwards, on both pods.

@@ -38,8 +38,9 @@ export class WorkerProcess {
    * @param launch - how
    */
   constructor(roles: readonly string[], env: Record<string, string>, { before = [], program = CLI }: Launch = {}) {
-    const [command = '', ...words] = [...before, process.execPath, program, 'worker', '--role', roles.join(',')];
-    this.#child = spawn(command, words, {
+    const command = [...before, process.execPath, program, 'worker', '--role', roles.join(',')];
+    // It ends with this process, however that ends.
+    this.#child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...command], {
       env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -11,8 +11,8 @@ void make_base_model(Options& options);
 // Trains a number of steps on synthetic data and prints one JSON object: time per step, memory, device.
 void bench(Options& options);
 
-// Runs text encoder, VAE and UNet on the tensors of a file, each where its input is there, writes what they give and
-// prints one JSON object: seconds, and memory after loading and in all.
+// Runs text encoder, VAE and UNet (with a LoRA where one is named) on the tensors of a file, each where its input is
+// there, writes what they give and prints one JSON object: seconds, and memory after loading and in all.
 void forward(Options& options);
 
 // Trains a synthetic job to its end, prints a JSON line per step and one with time and memory, and writes the weights;

@@ -9,6 +9,7 @@
 #include "core/errors.h"
 #include "core/lora/lora_step.h"
 #include "core/model_io/json.h"
+#include "core/model_io/lora_import.h"
 #include "core/model_io/safetensors.h"
 
 namespace brushwork::cli {
@@ -77,27 +78,13 @@ class Passes {
   Json seconds_ = Json::object();
 };
 
-// The LoRA of an exported peft/ directory, by PEFT's rule: B as it is, alpha / r from the configuration.
-LoraParameters read_peft(const std::string& directory, const UNet& unet) {
-  const JsonFile config(directory + "/adapter_config.json");
-  const SafetensorsFile file(directory + "/adapter_model.safetensors");
-  const LoraConfig lora_config{config.integer("r"), config.number("lora_alpha", 0), 0.0};
-  LoraParameters lora(unet.lora_layout(), lora_config, unet.device());
-  for (int64_t i = 0; i < lora.module_count(); ++i) {
-    const auto key = "base_model.model." + lora.targets()[static_cast<size_t>(i)].name;
-    lora.a(i).copy_(file.tensor(key + ".lora_A.weight"));
-    lora.b(i).copy_(file.tensor(key + ".lora_B.weight"));
-  }
-  return lora;
-}
-
 }  // namespace
 
 void forward(Options& options) {
   const auto choice = read_model_choice(options);
   const auto inputs_file = options.string("inputs");
   const auto output_file = options.string("output");
-  const auto peft = options.string("peft", "");
+  const auto lora_path = options.string("lora", "");
   options.check_all_used();
 
   const torch::NoGradGuard no_grad;
@@ -109,7 +96,7 @@ void forward(Options& options) {
                  {"own_memory_after_load_mib", memory_mib("RssAnon") - before_mib},
                  {"peak_rss_after_load_mib", memory_mib("VmHWM")}};
   std::optional<LoraParameters> lora;
-  if (!peft.empty()) lora.emplace(read_peft(peft, model.unet));
+  if (!lora_path.empty()) lora.emplace(load_lora(lora_path, model.unet.lora_layout(), choice.device));
   Passes passes(model, inputs, lora);
   passes.run();
   write_safetensors(output_file, passes.outputs());

@@ -13,7 +13,7 @@ constexpr const char* kUsage =
     "\n"
     "  make-base-model  --directory DIR [--preset tiny|small] [--seed N]\n"
     "  bench            --model DIR [--steps 30] [--warmup 5] [job options]\n"
-    "  forward          --model DIR --inputs FILE --output FILE [--peft DIR] [model options]\n"
+    "  forward          --model DIR --inputs FILE --output FILE [--lora PATH] [model options]\n"
     "  train-synthetic  --model DIR --output DIR [--restore CHECKPOINT] [--gradients FILE] [job options]\n"
     "\n"
     "model options: --device cpu|cuda --threads N --precision no|fp16|bf16\n"

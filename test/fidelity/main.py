@@ -147,7 +147,7 @@ def compare_exports(settings: Settings) -> dict[str, float]:
     report = run([sys.executable, readers, settings.model, work / "style", "--save", work / "loaded.safetensors"])
     say("  " + report.strip().replace("\n", "\n  "))
     words = ["--inputs", work / "loaded.safetensors", "--output", work / "ours-lora.safetensors"]
-    ours(settings, "forward", *words, "--peft", work / "style" / "peft")
+    ours(settings, "forward", *words, "--lora", work / "style" / "peft")
     differences = reference(settings, "compare-lora", work / "ours-lora.safetensors", work / "loaded.safetensors")
     return {f"effect of the LoRA through {name}": value for name, value in differences.items()}
 

@@ -94,8 +94,12 @@ describe('the plain program', function () {
     };
     const plain = await predict('plain.safetensors');
     assert.ok(plain.equals(await predict('again.safetensors')));
-    const styled = await predict('styled.safetensors', '--peft', path.join(directory, 'for-forward', 'peft'));
-    assert.ok(!plain.equals(styled));
+    const style = path.join(directory, 'for-forward');
+    const peft = await predict('peft.safetensors', '--lora', path.join(style, 'peft'));
+    assert.ok(!plain.equals(peft));
+    // alpha / rank is a power of two, so that folding it into B loses nothing.
+    const kohya = await predict('kohya.safetensors', '--lora', path.join(style, 'kohya.safetensors'));
+    assert.ok(kohya.equals(peft));
   });
 });
 

@@ -13,6 +13,7 @@ const DOCUMENTS = [
   'README.md',
   'CHANGELOG.md',
   'THIRD_PARTY.md',
+  'test/fidelity/README.md',
   'test/reference/README.md',
   ...readdirSync(path.join(ROOT, 'docs'))
     .filter((name) => name.endsWith('.md'))

@@ -44,12 +44,12 @@ describe('PictureInspector', () => {
   });
 
   describe('with a decoder that has a fault', () => {
+    const entryFile = path.join(import.meta.dirname, 'crashing-inspector-main.ts');
     const before = process.env['INTERNAL_API_TOKEN'];
 
     beforeEach(() => {
       process.env['INTERNAL_API_TOKEN'] = 'top secret';
-      const entryFile = path.join(import.meta.dirname, 'crashing-inspector-main.ts');
-      inspector = new PictureInspector({ entryFile, limitMs: 1_000 });
+      inspector = new PictureInspector({ entryFile });
     });
     afterEach(() => {
       if (before === undefined) delete process.env['INTERNAL_API_TOKEN'];
@@ -74,6 +74,8 @@ describe('PictureInspector', () => {
 
     it('blames no picture for want of memory, or of time', async () => {
       await assert.rejects(look('killed.png'), { code: 'INTERNAL', message: /killed\.png was killed twice/ });
+      inspector.close();
+      inspector = new PictureInspector({ entryFile, limitMs: 500 });
       await assert.rejects(look('stuck.png'), { code: 'INTERNAL', message: /stuck\.png was killed twice/ });
     });
 

@@ -3,7 +3,7 @@
 
 #include "check.h"
 #include "core/model_io/safetensors.h"
-#include "core/sample/ddim.h"
+#include "core/sample/sample_picture.h"
 #include "core/train/checkpoint.h"
 #include "core/train/random_streams.h"
 #include "tiny_job.h"
@@ -119,8 +119,9 @@ TEST(a_step_with_dropout_equals_the_recipe_written_out) {
 
   const int64_t image = draw_permutation(3, {42, RandomStream::kEpochOrder, 0})[0].item<int64_t>();
   const auto timestep = draw_integers(1000, 1, {42, RandomStream::kTimestep, 0});
-  const auto mean = trainer.data().latent_means[image].unsqueeze(0);
-  const auto std = trainer.data().latent_stds[image].unsqueeze(0);
+  const auto& size = trainer.data().sizes.at(0);
+  const auto mean = size.latent_means[image].unsqueeze(0);
+  const auto std = size.latent_stds[image].unsqueeze(0);
   const auto latents = (mean + std * draw_normal(mean.sizes(), {42, RandomStream::kLatentSample, 0})) *
                        model.vae.config().scaling_factor;
   const auto noise = draw_normal(mean.sizes(), {42, RandomStream::kNoise, 0});
@@ -237,10 +238,10 @@ TEST(pictures_are_drawn_with_it) {
   prompt[0] = 1022;
   const SampleOptions options{prompt, prompt, 2, 1.0, 11, 64, 32};
   auto lora = random_lora(tiny_model());
-  const auto with = sample_picture(tiny_model(), &lora, options);
+  const auto with = sample_picture(tiny_model(), &lora, options).value();
   const torch::NoGradGuard no_grad;
   for (int64_t i = lora.layout().text_encoder->target; i < lora.module_count(); ++i) lora.b(i).zero_();
-  CHECK(with.pixels != sample_picture(tiny_model(), &lora, options).pixels);
+  CHECK(with.pixels != sample_picture(tiny_model(), &lora, options).value().pixels);
 }
 
 TEST_MAIN()

@@ -25,7 +25,7 @@ Options:
   --model             base model: a directory in diffusers layout, a .safetensors file with a whole Stable Diffusion 1.x, or a
                       hub id (org/name, org/name@revision, org/name/file.safetensors)
   --lora              lora_weights.safetensors, kohya.safetensors or a peft directory, as training leaves them, or others' files
-                      of these formats for the UNet's attention; default: the base model alone
+                      of these formats for attention layers; default: the base model alone
   --prompt            what to draw; may be given several times
   --output            directory to write, made when absent
   --negative-prompt   what not to draw

@@ -185,7 +185,7 @@ Napi::Value TrainerObject::load_lora(const Napi::CallbackInfo& info) {
   return run(info.Env(), [this, path = to_string(info[0], "path")]() -> Settle {
     const auto& model = require_model();
     file_lora_.reset();
-    file_lora_.emplace(brushwork::load_lora(path, model.unet.lora_layout(), model.unet.device()));
+    file_lora_.emplace(brushwork::load_lora(path, model));
     return resolve_with_nothing;
   });
 }

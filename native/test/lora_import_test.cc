@@ -21,14 +21,14 @@ static const std::string kModule = "down_blocks.0.attentions.0.transformer_block
 
 static const LoraLayout& layout() { return tiny_model().unet.lora_layout(); }
 
-static LoraParameters ramp_lora(double alpha) {
-  LoraParameters lora(layout(), {8, alpha, 0.1}, torch::kCPU);
+static LoraParameters ramp_lora(double alpha, const LoraLayout& of = layout()) {
+  LoraParameters lora(of, {8, alpha, 0.1}, torch::kCPU);
   const torch::NoGradGuard no_grad;
   lora.values().detach().copy_(torch::linspace(-1, 1, lora.parameter_count()));
   return lora;
 }
 
-static LoraParameters load(const std::string& path) { return load_lora(path, layout(), torch::kCPU); }
+static LoraParameters load(const std::string& path) { return load_lora(path, tiny_model()); }
 
 static std::string write(const std::string& name, const Tensors& tensors,
                          const std::map<std::string, std::string>& metadata = {}) {
@@ -59,6 +59,26 @@ TEST(each_of_our_own_files_gives_the_change_that_was_trained) {
       CHECK_AT_MOST(relative_error(change_of(loaded, i), change_of(trained, i)), 1e-6);
     }
   }
+}
+
+TEST(files_with_a_text_encoder_are_read_whole) {
+  const auto& model = tiny_model();
+  const auto trained = ramp_lora(24, join_layouts(layout(), model.text_encoder.lora_layout()));
+  const auto directory = temporary_directory() / "both";
+  export_lora(trained, {"model", 64, PredictionType::kEpsilon, {}}, directory);
+  for (const std::string path : {"/lora_weights.safetensors", "/kohya.safetensors", "/peft", "/peft/"}) {
+    const auto loaded = load(directory + path);
+    CHECK(loaded.layout().text_encoder && loaded.module_count() == trained.module_count());
+    for (int64_t i = 0; i < trained.module_count(); ++i) {
+      CHECK(loaded.targets()[static_cast<size_t>(i)].name == trained.targets()[static_cast<size_t>(i)].name);
+      CHECK_AT_MOST(relative_error(change_of(loaded, i), change_of(trained, i)), 1e-6);
+    }
+  }
+  // Without the UNet's half.
+  const auto text_only = load(directory + "/peft_text_encoder");
+  const int64_t first = text_only.layout().text_encoder->target;
+  CHECK(text_only.b(first - 1).abs().sum().item<double>() == 0);
+  CHECK_AT_MOST(relative_error(change_of(text_only, first), change_of(trained, first)), 1e-6);
 }
 
 TEST(older_diffusers_keys_without_a_header_count_as_they_are) {
@@ -121,8 +141,8 @@ TEST(other_kinds_are_refused_by_name) {
   refuse("DoRA", with("unet." + kModule + ".lora_magnitude_vector"));
   refuse("LoCon", with("lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"));
   refuse("LoCon", with("lora_unet_down_blocks_0_downsamplers_0_conv.lora_down.weight"));
-  refuse("text encoder", with("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"));
-  refuse("text encoder", with("text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight"));
+  refuse("other layers", with("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"));
+  refuse("other layers", with("text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight"));
   refuse("another architecture", with("transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight"));
   refuse("other layers", with("lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_2.lora_up.weight"));
   refuse("other layers", with("unet.mid_block.attentions.0.transformer_blocks.0.ff.net.2.lora_A.weight"));

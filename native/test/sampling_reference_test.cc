@@ -99,7 +99,7 @@ TEST(a_picture_with_a_lora_file_equals_diffusers) {
   }
   const auto file = temporary_directory() / "lora.safetensors";
   write_safetensors(file, tensors);
-  const auto lora = load_lora(file, tiny_model().unet.lora_layout(), torch::kCPU);
+  const auto lora = load_lora(file, tiny_model());
   check_picture(tiny_model(), "lora", options(15), &lora);
 }
 

@@ -96,7 +96,7 @@ void forward(Options& options) {
                  {"own_memory_after_load_mib", memory_mib("RssAnon") - before_mib},
                  {"peak_rss_after_load_mib", memory_mib("VmHWM")}};
   std::optional<LoraParameters> lora;
-  if (!lora_path.empty()) lora.emplace(load_lora(lora_path, model.unet.lora_layout(), choice.device));
+  if (!lora_path.empty()) lora.emplace(load_lora(lora_path, model));
   Passes passes(model, inputs, lora);
   passes.run();
   write_safetensors(output_file, passes.outputs());

@@ -150,11 +150,18 @@ def add_lora(model: torch.nn.Module, job: Job, targets: list[str]):
     )
 
 
-def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[torch.Tensor]) -> dict:
+def train(
+    models: dict,
+    job: Job,
+    images: list[torch.Tensor],
+    captions: list[torch.Tensor],
+    between_epochs=lambda epoch, unet: None,
+) -> dict:
     """Runs the whole job.
 
-    Returns losses, timesteps, learning rates and loss scales, gradients of the first micro-step (times the loss scale),
-    and the final LoRA or its average.
+    `between_epochs` is called before the first epoch and after each with the number of epochs run and the UNet with the
+    LoRA, or its average where there is one. Returns losses, timesteps, learning rates and loss scales,
+    gradients of the first micro-step (times the loss scale), and the final LoRA or its average.
     """
     vae, text_encoder = models["vae"], models["text_encoder"]
     scheduler = make_scheduler(job.prediction_type)
@@ -203,6 +210,16 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
     ema = None if job.ema_decay is None else EMAModel(parameters, decay=job.ema_decay)
     losses, timesteps_of_step, learning_rates, loss_scales, gradients = [], [], [], [], {}
     step = 0
+
+    def pause(epoch: int) -> None:
+        if ema is not None:
+            ema.store(parameters)
+            ema.copy_to(parameters)
+        between_epochs(epoch, unet)
+        if ema is not None:
+            ema.restore(parameters)
+
+    pause(0)
     for epoch in range(job.epochs):
         order = torch.randperm(n, generator=stream(job.seed, EPOCH_ORDER, epoch))
         batches = epoch_batches(order, sizes, job.batch_size)
@@ -260,6 +277,7 @@ def train(models: dict, job: Job, images: list[torch.Tensor], captions: list[tor
                     if ema is not None:
                         ema.step(parameters)
             step += 1
+        pause(epoch + 1)
 
     if ema is not None:
         ema.copy_to(parameters)

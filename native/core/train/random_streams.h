@@ -12,7 +12,8 @@
 
 namespace brushwork {
 
-// The recipe's stream numbers, and 9, which is ours.
+// The recipe's stream numbers, and those that are ours, from 9 on. Stream 16 has no draw here: its seeds themselves
+// decide which pictures are held out, see native/trainer/held-out-pictures.ts.
 enum class RandomStream : uint64_t {
   kLoraInit = 1,
   kEpochOrder = 2,
@@ -23,6 +24,8 @@ enum class RandomStream : uint64_t {
   kFlip = 7,
   kCaptionDropout = 8,
   kNoiseOffset = 9,
+  kValidationLatentSample = 17,
+  kValidationNoise = 18,
 };
 
 // SplitMix64's step and finaliser, all arithmetic modulo 2^64.

@@ -14,6 +14,7 @@ const SANDBOX_SAFE_COMMON = [
   'search-attributes',
   'training-config',
   'types',
+  'validation',
 ];
 
 const environmentBan = {

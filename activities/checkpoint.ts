@@ -53,6 +53,7 @@ export async function checkpoint(
       objects: [{ key: dataKey, sizeBytes, sha256 }],
       ...(preview !== null && { preview }),
       epochLosses: input.epochLosses,
+      ...(input.validationLosses && { validationLosses: input.validationLosses }),
       holdId,
       versions: { brushwork: deps.version, torch: (await deps.runtime()).torch },
       createdAt: new Date().toISOString(),

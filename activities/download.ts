@@ -5,12 +5,13 @@ import { MAX_MANIFEST_BYTES, parseManifest } from '../common/checkpoint-manifest
 import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
 import { CheckpointIncompatibleError, ChecksumMismatchError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
-import { trainingConfigFor } from '../common/training-config.ts';
+import { picturesPerEpoch, trainingConfigFor } from '../common/training-config.ts';
 import type { DownloadInput, DownloadResult } from '../common/activity-types.ts';
 import type { CheckpointRef } from '../common/types.ts';
 import { doubtsForHistory, logReport } from './data-report-lines.ts';
 import { stepsPerEpoch } from '../native/trainer/aspect-buckets.ts';
 import { trainedSizes } from '../native/trainer/data-report.ts';
+import { holdOut } from '../native/trainer/held-out-pictures.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { fetchPictures } from './fetch-pictures.ts';
 import { runFingerprint } from './fingerprint.ts';
@@ -61,12 +62,16 @@ export async function download(
     if (fault !== null) throw fault;
     await faultPoint('download:pictures', input.taskId);
     logReport(report);
+    const { heldOut } = holdOut(report.pictures, config);
+    if (heldOut.length > 0) {
+      Context.current().log.info('held out of training', { pictures: heldOut.map(({ name }) => name) });
+    }
     const fingerprint = runFingerprint({ config, baseModelFingerprint: baseModel.fingerprint, pictures });
     const { resumeFrom } = input;
     return {
       jobDirectory,
-      imageCount: pictures.length * config.repeats,
-      stepsPerEpoch: stepsPerEpoch(trainedSizes(report), config),
+      imageCount: picturesPerEpoch(pictures.length, config),
+      stepsPerEpoch: stepsPerEpoch(trainedSizes(report, config), config),
       captionCount: report.pictures.filter(({ captionFrom }) => captionFrom === 'file').length,
       doubts: doubtsForHistory(report, "the pod's log"),
       checkpointFile:

@@ -2,6 +2,7 @@ import { progressNotice } from './notify.ts';
 import type { ProgressNotice } from '../common/backend-client.ts';
 import type { StepReport } from '../common/trainer.ts';
 import type { TrainEpochChunkInput, TrainProgress } from '../common/activity-types.ts';
+import type { ValidationLoss } from '../common/types.ts';
 
 /** Losses travel with as many digits as a float32 has: histories and manifests stay small. */
 const LOSS_DIGITS = 7;
@@ -15,6 +16,7 @@ export class EpochMeter {
   #steps = 0;
   #totalStepMs = 0;
   #latest: { loss: number | null; smoothStepMs: number } | null = null;
+  readonly #validationLosses: ValidationLoss[] = [];
 
   constructor(input: TrainEpochChunkInput) {
     this.#input = input;
@@ -39,6 +41,16 @@ export class EpochMeter {
     this.#latest = { loss: shown, smoothStepMs: smoothMs + SPEED_SMOOTHING * (durationMs - smoothMs) };
   }
 
+  /** Takes what was measured on the held-out pictures. */
+  addValidation(measured: ValidationLoss): void {
+    this.#validationLosses.push(measured);
+  }
+
+  /** What was measured on the held-out pictures, oldest first; undefined without validation. */
+  get validationLosses(): ValidationLoss[] | undefined {
+    return this.#input.config.validationPictures > 0 ? this.#validationLosses : undefined;
+  }
+
   /** Mean loss of each epoch that has one, oldest first. */
   epochLosses(): number[] {
     return [...this.#losses.entries()]
@@ -56,7 +68,9 @@ export class EpochMeter {
     const { fromEpoch, stepsPerEpoch, config } = this.#input;
     const step = fromEpoch * stepsPerEpoch + this.#steps;
     const totalSteps = config.epochs * stepsPerEpoch;
-    const position = { epoch: Math.floor(step / stepsPerEpoch), totalEpochs: config.epochs, step, totalSteps };
+    const validation = this.validationLosses && { validationLoss: this.#validationLosses.at(-1)?.loss ?? null };
+    const epoch = Math.floor(step / stepsPerEpoch);
+    const position = { epoch, totalEpochs: config.epochs, step, totalSteps, ...validation };
     if (this.#latest === null) return { ...position, loss: null, stepsPerSecond: null, estimatedSeconds: null };
     const { loss, smoothStepMs } = this.#latest;
     return {

@@ -29,5 +29,6 @@ export async function findResumePoint(
     checkpoint: newest === undefined ? null : checkpointRef(newest),
     checkpoints: valid.map(checkpointRef),
     epochLosses: newest?.epochLosses ?? [],
+    ...(newest?.validationLosses && { validationLosses: newest.validationLosses }),
   };
 }

@@ -3,7 +3,9 @@ import { mkdir } from 'node:fs/promises';
 import { LossNotFiniteError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
 import type { StepReport } from '../common/trainer.ts';
+import { completeTrainingConfig } from '../common/training-config.ts';
 import type { TrainEpochChunkInput, TrainEpochChunkResult } from '../common/activity-types.ts';
+import { trainAndValidate } from '../native/trainer/validated-training.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { EpochMeter } from './epoch-meter.ts';
 import { checkpointDirectory, checkpointFile } from './job-files.ts';
@@ -49,7 +51,8 @@ export async function trainEpochChunk(
   try {
     context.heartbeat(meter.progress());
     await faultPoint('train:begin', input.taskId);
-    await standAt({ ...input, steps: fromEpoch * stepsPerEpoch }, over, deps);
+    const steps = fromEpoch * stepsPerEpoch;
+    await standAt({ ...input, steps }, over, deps);
     watch.moved(timing.stallMs);
     const onStep = (report: StepReport) => {
       watch.moved(timing.stallMs);
@@ -58,7 +61,19 @@ export async function trainEpochChunk(
       // Not waited for: the trainer is somewhere in the next step then.
       void faultPoint('train:step', input.taskId);
     };
-    const { position, stopped } = await trainer.train(untilEpoch, onStep, over);
+    const { position, stopped } = await trainAndValidate({
+      ...{ trainer, config: completeTrainingConfig(input.config), stepsPerEpoch, untilEpoch, onStep, signal: over },
+      from: { epochsRun: fromEpoch, microStepsRun: steps, optimizerStepsRun: steps },
+      // The chunk before has measured what it ended with; only the first one has none before it.
+      isValidated: (epoch) => epoch === fromEpoch && fromEpoch > 0,
+      // On a CPU a measurement takes much longer than a step.
+      onValidating: () => watch.moved(timing.loadStallMs),
+      onValidated: (measured) => {
+        watch.moved(timing.stallMs);
+        context.log.info('validation', { ...measured });
+        meter.addValidation(measured);
+      },
+    });
     if (stopped) over.throwIfAborted();
     await mkdir(checkpointDirectory(jobDirectory), { recursive: true });
     const file = checkpointFile(jobDirectory, untilEpoch);
@@ -77,6 +92,7 @@ export async function trainEpochChunk(
       stepsRun: position.microStepsRun,
       loss,
       epochLosses,
+      ...(meter.validationLosses && { validationLosses: meter.validationLosses }),
       checkpointFile: file,
       previewFile,
       meanStepMs: meter.meanStepMs(),

@@ -100,14 +100,14 @@ export class TrainingStarter {
    * @throws TemporalUnavailableError when it should be tried again later
    */
   async start(job: JobMessage): Promise<'started' | 'duplicate'> {
-    const { epochs, repeats } = this.#config.training.recipe;
+    const { epochs, repeats, validationPictures = 0 } = this.#config.training.recipe;
     const input = {
       styleId: job.styleId,
       taskId: job.taskId,
       images: job.images,
       tags: job.tags,
       parameters: job.parameters,
-      expectedEpochs: job.parameters.epochs ?? epochs ?? defaultEpochs(job.images.length, repeats),
+      expectedEpochs: job.parameters.epochs ?? epochs ?? defaultEpochs(job.images.length - validationPictures, repeats),
       webhookOrigin: allowedOrigin(job.webhookUrl, this.#config.backend.allowedOrigins),
     };
     if (await this.#isKnown(job)) return 'duplicate';

@@ -13,7 +13,8 @@ another, captions missing or too long. Ends with exit code 1 when a picture can'
 
 Options:
   --images     directory of .jpg, .png and .webp files; <stem>.txt beside a picture holds its caption
-  --config     JSON file as for brushwork train; resolution, resize_mode, repeats and trigger_word count here
+  --config     JSON file as for brushwork train; resolution, resize_mode, repeats, trigger_word and
+               validation_pictures count here
   --caption    for pictures without a text file; default: training.instancePrompt of the service's configuration
   --json       print the report as JSON
 `;

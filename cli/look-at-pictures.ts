@@ -3,7 +3,7 @@ import { trainingConfigFor } from '../common/training-config.ts';
 import type { PartialTrainingConfig } from '../common/training-config.ts';
 import type { TrainingConfig } from '../common/types.ts';
 import { type DataReport, inspectDirectory } from '../native/trainer/data-report.ts';
-import { invalidMessage } from '../native/trainer/dataset.ts';
+import { invalidMessage, listPictures } from '../native/trainer/dataset.ts';
 import { LOCAL_PICTURE_LIMITS } from '../native/trainer/picture.ts';
 
 /**
@@ -13,7 +13,7 @@ import { LOCAL_PICTURE_LIMITS } from '../native/trainer/picture.ts';
  * @param recipe - what the service's configuration and `--config` set
  * @param fallbackCaption - of a picture without a text file
  * @returns the report, and the configuration (but for the device's precision)
- * @throws TooFewImagesError when it holds no picture, ImageInvalidError when it can't be read
+ * @throws TooFewImagesError when it holds no picture, or too few to hold some out; ImageInvalidError when it can't be read
  */
 export async function lookAtPictures(
   images: string,
@@ -21,14 +21,13 @@ export async function lookAtPictures(
   fallbackCaption: string,
 ): Promise<{ report: DataReport; config: TrainingConfig }> {
   const nothingRequested = { epochs: null, learningRate: null, batchSize: null };
-  const configFor = (imageCount: number) =>
-    trainingConfigFor(nothingRequested, recipe, { imageCount, mixedPrecisionDefault: 'no' });
-  const { resolutionPx, resizeMode, triggerWord } = configFor(1);
+  const imageCount = (await listPictures(images)).length;
+  if (imageCount === 0) throw new TooFewImagesError(`${images} holds no picture: put .jpg, .png or .webp files there.`);
+  const config = trainingConfigFor(nothingRequested, recipe, { imageCount, mixedPrecisionDefault: 'no' });
+  const { resolutionPx, resizeMode, triggerWord } = config;
   const limits = LOCAL_PICTURE_LIMITS;
   const report = await inspectDirectory(images, { resolutionPx, resizeMode, triggerWord, fallbackCaption, limits });
-  const { length } = report.pictures;
-  if (length === 0) throw new TooFewImagesError(`${images} holds no picture: put .jpg, .png or .webp files there.`);
-  return { report, config: configFor(length) };
+  return { report, config };
 }
 
 /**

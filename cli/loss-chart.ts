@@ -1,5 +1,6 @@
 import { rename, writeFile } from 'node:fs/promises';
 import sharp from 'sharp';
+import type { ValidationLoss } from '../common/types.ts';
 import { strokeText } from './stroke-font.ts';
 
 /** Measured losses of a run, from its start on. */
@@ -8,12 +9,14 @@ export interface LossCurve {
   epochLosses: readonly number[];
   /** Loss of each micro-step, drawn thinly behind the means; may be empty. */
   stepLosses: readonly number[];
+  /** What was measured on held-out pictures; default: nothing. */
+  validationLosses?: readonly ValidationLoss[];
 }
 
 const WIDTH_PX = 960;
 const HEIGHT_PX = 540;
 const PLOT = { left: 90, right: WIDTH_PX - 30, top: 60, bottom: HEIGHT_PX - 70 };
-const COLORS = { ink: '#33373d', grid: '#e3e6ea', step: '#b9cbe4', mean: '#1f5fae' };
+const COLORS = { ink: '#33373d', grid: '#e3e6ea', step: '#b9cbe4', mean: '#1f5fae', validation: '#c2571a' };
 
 /** More points than this do not fit on the picture: neighbours are averaged. */
 const MAX_POINT_COUNT = 1200;
@@ -33,19 +36,21 @@ interface Axis {
  */
 export function lossChartSvg(curve: LossCurve): string {
   const steps = averaged(curve.stepLosses);
-  const finite = [...curve.epochLosses, ...steps].filter(Number.isFinite);
+  const { validationLosses = [] } = curve;
+  const finite = [...curve.epochLosses, ...steps, ...validationLosses.map(({ loss }) => loss)].filter(Number.isFinite);
   const y = axisOf(Math.min(...finite), Math.max(...finite), 6);
   const x = axisOf(0, Math.max(1, curve.epochLosses.length), 10, 1);
   x.max = Math.max(1, curve.epochLosses.length);
   const xPx = (value: number): number => PLOT.left + ((value - x.min) / (x.max - x.min)) * (PLOT.right - PLOT.left);
   const yPx = (value: number): number => PLOT.bottom - ((value - y.min) / (y.max - y.min)) * (PLOT.bottom - PLOT.top);
-  const points = (values: readonly number[]): string =>
+  const evenly = (values: readonly number[]): ValidationLoss[] =>
+    values.map((loss, i) => ({ epoch: ((i + 1) / values.length) * x.max, loss }));
+  const points = (values: readonly ValidationLoss[]): string =>
     values
-      .map((value, i) => [((i + 1) / values.length) * x.max, value] as const)
-      .filter(([, value]) => Number.isFinite(value))
-      .map(([epoch, value]) => `${xPx(epoch).toFixed(1)},${yPx(value).toFixed(1)}`)
+      .filter(({ loss }) => Number.isFinite(loss))
+      .map(({ epoch, loss }) => `${xPx(epoch).toFixed(1)},${yPx(loss).toFixed(1)}`)
       .join(' ');
-  const line = (values: readonly number[], color: string, width: number): string =>
+  const line = (values: readonly ValidationLoss[], color: string, width: number): string =>
     `<polyline points="${points(values)}" fill="none" stroke="${color}" stroke-width="${width}" stroke-linejoin="round" stroke-linecap="round"/>`;
   const label = { heightPx: 12, color: COLORS.ink };
   return [
@@ -59,8 +64,9 @@ export function lossChartSvg(curve: LossCurve): string {
     ...x.ticks.map((tick) =>
       strokeText(tick.toFixed(x.decimals), { ...label, x: xPx(tick), y: PLOT.bottom + 24, anchor: 'middle' }),
     ),
-    line(steps, COLORS.step, 1),
-    line(curve.epochLosses, COLORS.mean, 2.5),
+    line(evenly(steps), COLORS.step, 1),
+    line(evenly(curve.epochLosses), COLORS.mean, 2.5),
+    ...(validationLosses.length === 0 ? [] : [line(validationLosses, COLORS.validation, 2.5)]),
     ...(curve.epochLosses.length === 1
       ? [`<circle cx="${xPx(1)}" cy="${yPx(curve.epochLosses[0] ?? 0)}" r="4" fill="${COLORS.mean}"/>`]
       : []),
@@ -102,6 +108,7 @@ export async function writeLossChart(curve: LossCurve, file: string): Promise<vo
 function legend(curve: LossCurve): string[] {
   const entries: [string, string, number][] = [['mean per epoch', COLORS.mean, 2.5]];
   if (curve.stepLosses.length > 0) entries.push(['each step', COLORS.step, 1.5]);
+  if ((curve.validationLosses ?? []).length > 0) entries.push(['validation', COLORS.validation, 2.5]);
   return entries.flatMap(([text, color, width], i) => {
     const left = PLOT.left + i * 220;
     return [

@@ -24,7 +24,7 @@ export interface RunRecord {
 }
 
 /** What the trainer's own check of a checkpoint can't see. */
-const PREPARATION_KEYS = ['resolution', 'resize_mode', 'trigger_word'];
+const PREPARATION_KEYS = ['resolution', 'resize_mode', 'trigger_word', 'validation_pictures'];
 
 /**
  * Describes what a run is made from.

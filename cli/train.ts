@@ -39,6 +39,7 @@ Options:
                previews of the service's configuration; weights stay the same
   --resume     go on from the checkpoint that an interrupted run left in the output directory
 
+With validation_pictures in the configuration, validation.jsonl holds what was measured on the held-out pictures.
 A checkpoint is written every 10 epochs. Ctrl-C stops at the next step and leaves one, too; a second Ctrl-C ends at once.
 `;
 
@@ -91,7 +92,7 @@ export const trainCommand: Command = {
         trainer,
         job,
         baseModelFingerprint: baseModel.fingerprint,
-        stepsPerEpoch: stepsPerEpoch(trainedSizes(report), job.config),
+        stepsPerEpoch: stepsPerEpoch(trainedSizes(report, job.config), job.config),
         target,
         output: process.stdout,
         signal: stop.signal,

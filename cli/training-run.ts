@@ -3,6 +3,10 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidRequestError } from '../common/errors.ts';
 import type { SheetRequest, StepReport, Trainer, TrainerJob, TrainerPosition } from '../common/trainer.ts';
+import { earlyStopReason } from '../common/validation.ts';
+import { listPictures } from '../native/trainer/dataset.ts';
+import { holdOut } from '../native/trainer/held-out-pictures.ts';
+import { trainAndValidate } from '../native/trainer/validated-training.ts';
 import { writeLossChart } from './loss-chart.ts';
 import { makeOutputDirectory } from './output-directory.ts';
 import { ProgressDisplay } from './progress.ts';
@@ -10,6 +14,7 @@ import type { ProgressOutput } from './progress.ts';
 import { RunSheets } from './run-sheets.ts';
 import { checkRecord, recordOf, writeRecord } from './run-record.ts';
 import { StepLog } from './step-log.ts';
+import { ValidationLog } from './validation-log.ts';
 
 /** Exit code of a run that was interrupted, as shells have it. */
 export const INTERRUPTED = 130;
@@ -83,27 +88,33 @@ export async function runTraining(run: TrainingRun): Promise<number> {
   const record = await recordOf(job, run.baseModelFingerprint);
   if (target.resume) await checkRecord(target.recordFile, record);
   await makeOutputDirectory(target.directory);
+  const names = (await listPictures(job.imageDirectory)).map((name) => ({ name }));
+  const { heldOut } = holdOut(names, job.config);
+  if (heldOut.length > 0) output.write(`held out of training: ${heldOut.map(({ name }) => name).join(', ')}\n`);
   output.write('loading the base model, encoding pictures and captions\n');
   const start = await trainer.prepare(job, target.resume ? target.checkpointFile : null, signal);
   await writeRecord(target.recordFile, record);
   const log = new StepLog(target.inside('steps.jsonl'), start.microStepsRun);
+  const validations = new ValidationLog(target.inside('validation.jsonl'), job.config, start);
   const display = new ProgressDisplay(output);
   const sheets = sheetsOf(run, display);
   await sheets?.clear();
-  const announceStop = (): void => {
+  const say = (text: string): void => {
     display.end();
-    output.write('stopping after this step\n');
+    output.write(`${text}\n`);
   };
+  const announceStop = (): void => say('stopping after this step');
   signal.addEventListener('abort', announceStop, { once: true });
+  let result: { position: TrainerPosition; stopped: boolean };
   try {
     const onStep = stepMonitor(run, start, display);
-    const { position, stopped } = await trainInChunks(run, start, sheets, (report) => {
+    result = await trainInChunks(run, { start, validations, sheets, say }, (report) => {
       log.append(report);
       if (!signal.aborted) onStep(report);
     });
-    if (stopped) {
+    if (result.stopped) {
       await trainer.saveCheckpoint(target.checkpointFile);
-      output.write(`stopped after ${position.microStepsRun} steps: the same command with --resume goes on\n`);
+      output.write(`stopped after ${result.position.microStepsRun} steps: the same command with --resume goes on\n`);
       return INTERRUPTED;
     }
   } finally {
@@ -112,29 +123,55 @@ export async function runTraining(run: TrainingRun): Promise<number> {
     log.close();
   }
   await trainer.exportWeights(target.directory);
-  await sheets?.draw(job.config.epochs, signal);
+  await sheets?.draw(result.position.epochsRun, signal);
   await sheets?.clear();
   const lossChart = target.inside('loss.png');
-  await writeLossChart({ epochLosses: log.epochLosses, stepLosses: log.stepLosses }, lossChart);
+  const { epochLosses, stepLosses } = log;
+  await writeLossChart({ epochLosses, stepLosses, validationLosses: validations.losses }, lossChart);
   for (const file of [target.checkpointFile, target.recordFile]) await rm(file, { force: true });
   output.write(`weights: ${target.inside('lora_weights.safetensors')}\nloss curve: ${lossChart}\n`);
   return 0;
 }
 
 async function trainInChunks(
-  { trainer, job, target, signal }: TrainingRun,
-  start: TrainerPosition,
-  sheets: RunSheets | null,
+  { trainer, job, stepsPerEpoch, target, signal }: TrainingRun,
+  given: {
+    start: TrainerPosition;
+    validations: ValidationLog;
+    sheets: RunSheets | null;
+    /** Tells people a line. */
+    say: (text: string) => void;
+  },
   onStep: (report: StepReport) => void,
 ): Promise<{ position: TrainerPosition; stopped: boolean }> {
-  const { epochs } = job.config;
-  let position = start;
+  const { start, validations, sheets, say } = given;
+  const { config } = job;
+  const train = (from: TrainerPosition, untilEpoch: number) =>
+    trainAndValidate({
+      ...{ trainer, config, from, stepsPerEpoch, untilEpoch, onStep, signal },
+      isValidated: (epoch) => validations.has(epoch),
+      onValidated: (measured) => {
+        validations.append(measured);
+        say(`epoch ${measured.epoch}  validation loss ${measured.loss.toFixed(4)}`);
+      },
+    });
+  const isChunkEnd = ({ microStepsRun }: TrainerPosition) => microStepsRun % (CHECKPOINT_EPOCHS * stepsPerEpoch) === 0;
+  // An interruption may have come between the last step of a chunk and its measurement.
+  let result = await train(start, start.epochsRun);
   for (;;) {
+    const { position, stopped } = result;
+    if (stopped || position.epochsRun >= config.epochs) return result;
+    const reason = isChunkEnd(position) ? earlyStopReason(validations.losses, config) : null;
+    if (reason !== null) {
+      say(`stopped early after epoch ${position.epochsRun} of ${config.epochs}: ${reason}`);
+      return result;
+    }
+    if (position !== start) {
+      await trainer.saveCheckpoint(target.checkpointFile);
+      await sheets?.draw(position.epochsRun, signal);
+    }
     const chunkEnd = (Math.floor(position.epochsRun / CHECKPOINT_EPOCHS) + 1) * CHECKPOINT_EPOCHS;
-    const result = await trainer.train(Math.min(epochs, chunkEnd), onStep, signal);
-    if (result.stopped || result.position.epochsRun >= epochs) return result;
-    position = await trainer.saveCheckpoint(target.checkpointFile);
-    await sheets?.draw(position.epochsRun, signal);
+    result = await train(position, Math.min(config.epochs, chunkEnd));
   }
 }
 

@@ -1,6 +1,6 @@
 /** Inputs, results and heartbeats of the activities. As in `types.ts`, everything here ends up in the workflow history. */
 
-import type { CheckpointRef, ManifestObject, RequestedParameters, TrainingConfig } from './types.ts';
+import type { CheckpointRef, ManifestObject, RequestedParameters, TrainingConfig, ValidationLoss } from './types.ts';
 
 /** Input of `holdPod`: takes the only slot of a pod for one job. */
 export interface HoldPodInput {
@@ -42,6 +42,8 @@ export interface FindResumePointResult {
   checkpoints: CheckpointRef[];
   /** Mean loss of each epoch up to `checkpoint`, oldest first; empty without one. */
   epochLosses: number[];
+  /** What was measured on held-out pictures up to `checkpoint`, oldest first; absent without validation. */
+  validationLosses?: ValidationLoss[];
 }
 
 /** Input of `download`: pictures, captions and the checkpoint, onto the pod that is held. */
@@ -60,7 +62,7 @@ export interface DownloadInput {
 export interface DownloadResult {
   /** Directory on the pod that holds pictures, captions and the checkpoint file. */
   jobDirectory: string;
-  /** Pictures of one epoch: each counts as often as `repeats` says. */
+  /** Pictures of one epoch: those that are not held out, each as often as `repeats` says. */
   imageCount: number;
   /** Micro-steps of one epoch; absent in jobs that began under a version in which all pictures had one size. */
   stepsPerEpoch?: number;
@@ -104,6 +106,8 @@ export interface TrainEpochChunkResult {
   loss: number;
   /** Mean loss of each epoch in this chunk, oldest first. */
   epochLosses: number[];
+  /** What was measured on held-out pictures in this chunk, oldest first; absent without validation. */
+  validationLosses?: ValidationLoss[];
   /** Checkpoint file on the pod's disk, ready for `checkpoint`. */
   checkpointFile: string;
   /** Contact sheet on the pod's disk, null where none was drawn; absent from a pod under a version without them. */
@@ -119,6 +123,8 @@ export interface TrainProgress {
   totalSteps: number;
   /** Of the last step. */
   loss: number | null;
+  /** The last one measured on held-out pictures in this chunk, or null; absent without validation. */
+  validationLoss?: number | null;
   stepsPerSecond: number | null;
   estimatedSeconds: number | null;
 }
@@ -136,6 +142,8 @@ export interface CheckpointInput {
   fingerprint: string;
   /** Mean loss per epoch from epoch 0 on: kept in the manifest so that a resumed job shows its whole curve. */
   epochLosses: number[];
+  /** The same for what was measured on held-out pictures; absent without validation. */
+  validationLosses?: ValidationLoss[];
   /** True when the manifest of this epoch turned out damaged earlier: it is written anew. */
   replaceDamaged: boolean;
 }

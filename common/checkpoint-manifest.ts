@@ -1,5 +1,5 @@
 import { CheckpointIncompatibleError, ChecksumMismatchError } from './errors.ts';
-import type { CheckpointRef, ManifestObject } from './types.ts';
+import type { CheckpointRef, ManifestObject, ValidationLoss } from './types.ts';
 
 /** Version of the manifest's layout: readers refuse any other. */
 export const MANIFEST_SCHEMA = 1;
@@ -23,6 +23,8 @@ export interface CheckpointManifest {
   preview?: ManifestObject;
   /** Mean loss of each epoch, oldest first. */
   epochLosses: number[];
+  /** What was measured on held-out pictures, oldest first; absent without validation. */
+  validationLosses?: ValidationLoss[];
   /** Hold under which it was written. */
   holdId: string;
   versions: { brushwork: string; torch: string };
@@ -99,9 +101,14 @@ function isManifestObject(value: unknown): value is ManifestObject {
   );
 }
 
+function isValidationLoss(value: unknown, lastEpoch: number): value is ValidationLoss {
+  if (!isObject(value) || !isCount(value['epoch'])) return false;
+  return value['epoch'] <= lastEpoch && typeof value['loss'] === 'number' && Number.isFinite(value['loss']);
+}
+
 function isManifest(value: unknown): value is CheckpointManifest {
   if (!isObject(value) || !isObject(value['versions'])) return false;
-  const { objects, epochLosses, epoch, preview } = value;
+  const { objects, epochLosses, epoch, preview, validationLosses = [] } = value;
   return (
     value['schema'] === MANIFEST_SCHEMA &&
     isCount(value['styleId']) &&
@@ -115,7 +122,9 @@ function isManifest(value: unknown): value is CheckpointManifest {
     (preview === undefined || isManifestObject(preview)) &&
     Array.isArray(epochLosses) &&
     epochLosses.length === epoch &&
-    epochLosses.every((loss) => typeof loss === 'number' && Number.isFinite(loss))
+    epochLosses.every((loss) => typeof loss === 'number' && Number.isFinite(loss)) &&
+    Array.isArray(validationLosses) &&
+    validationLosses.every((each) => isValidationLoss(each, epoch))
   );
 }
 

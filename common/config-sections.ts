@@ -13,7 +13,7 @@ import type {
   TrainerConfig,
   TrainingDefaults,
 } from './config-types.ts';
-import { readTrainingConfig } from './training-config.ts';
+import { earlyStopFault, readTrainingConfig } from './training-config.ts';
 import type { ActivityLimits, LimitName } from './types.ts';
 import { originOf } from './webhook-origin.ts';
 
@@ -215,7 +215,10 @@ export function readTraining({ root, faults }: Sources): TrainingDefaults {
   const section = root.section('training');
   const instancePrompt = section.text('instancePrompt');
   const { values, faults: recipeFaults } = readTrainingConfig(section.raw('recipe') ?? {});
-  for (const fault of recipeFaults) faults.push(`${section.path}.recipe: ${fault}.`);
+  const together = earlyStopFault(values);
+  for (const fault of [...recipeFaults, ...(together === null ? [] : [together])]) {
+    faults.push(`${section.path}.recipe: ${fault}.`);
+  }
   section.finish();
   return { recipe: values, instancePrompt };
 }

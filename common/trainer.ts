@@ -98,6 +98,11 @@ export interface Trainer {
     onStep: (report: StepReport) => void,
     signal: AbortSignal,
   ): Promise<{ position: TrainerPosition; stopped: boolean }>;
+  /**
+   * Mean loss of the run's result, as it stands, on the pictures that are held out of training; null when the signal
+   * ended it first. Not finite where the model's precision overflows.
+   */
+  validate(signal: AbortSignal): Promise<number | null>;
   /** Writes the run's state to one safetensors file, atomically. */
   saveCheckpoint(file: string): Promise<TrainerPosition>;
   /**

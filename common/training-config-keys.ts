@@ -163,6 +163,22 @@ export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> =
     ...later(orNull(text('triggerWord', null, 1, 100))),
     meaning: 'Put in front of captions that lack it, so that the style answers to it; null: none.',
   },
+  validation_pictures: {
+    ...later(integer('validationPictures', 0, 0, 1000)),
+    meaning: 'Pictures held out of training to measure it on, a tenth as a rule; costs as many to learn from; 0: none.',
+  },
+  validation_every_epochs: {
+    ...later(integer('validationEveryEpochs', 5, 1, 1000)),
+    meaning: 'Epochs from one measurement on the held-out pictures to the next: lower shows more and takes longer.',
+  },
+  early_stop_patience: {
+    ...later(orNull(integer('earlyStopPatience', null, 1, 1000))),
+    meaning: 'Training ends after so many measurements without a better one: saves time; null: never before its end.',
+  },
+  early_stop_min_delta: {
+    ...later(decimal('earlyStopMinDelta', 0, 0, 0.5)),
+    meaning: 'Share of the best measurement by which a better one is lower, e.g. 0.002: higher stops sooner.',
+  },
   gradient_checkpointing: {
     ...toggle('gradientCheckpointing', false),
     inFingerprint: 'never',

@@ -1,4 +1,4 @@
-import { InvalidRequestError } from './errors.ts';
+import { InvalidRequestError, TooFewImagesError } from './errors.ts';
 import { nearest } from './nearest.ts';
 import { TRAINING_CONFIG_KEYS } from './training-config-keys.ts';
 import type { TrainingConfigKey } from './training-config-keys.ts';
@@ -90,7 +90,7 @@ export function parseTrainingConfig(json: unknown, where = 'The training configu
  * Epochs when nobody asks for a number: as many as make about 4000 steps of one picture (what the recipe's learning
  * rate was tried with), rounded to tens so that the last chunk is a full one, and 100–500 as the contract says.
  *
- * @param imageCount - pictures in the data set, at least 1
+ * @param imageCount - pictures to train on, at least 1
  * @param repeats - how often each comes in an epoch
  */
 export function defaultEpochs(imageCount: number, repeats = 1): number {
@@ -116,7 +116,9 @@ export function requestedTrainingConfig(parameters: RequestedParameters): Record
  * @param parameters - what the job message set
  * @param defaults - what the service's configuration (or `--config`) sets
  * @param context - number of pictures and the device's precision
- * @throws InvalidRequestError when a requested parameter is out of range
+ * @throws InvalidRequestError when a requested parameter is out of range, or when training shall stop by a validation that
+ *   is off
+ * @throws TooFewImagesError when validation would take more pictures than it leaves
  */
 export function trainingConfigFor(
   parameters: RequestedParameters,
@@ -125,13 +127,56 @@ export function trainingConfigFor(
 ): TrainingConfig {
   const given = { ...defaults, ...parseTrainingConfig(requestedTrainingConfig(parameters), 'The job message') };
   const table = tableDefaults();
+  checkValidation({ ...table, ...given }, context.imageCount);
   return {
     ...table,
-    epochs: defaultEpochs(context.imageCount, given.repeats),
+    epochs: defaultEpochs(context.imageCount - (given.validationPictures ?? 0), given.repeats),
     mixedPrecision: context.mixedPrecisionDefault,
     learningRate: DEFAULT_LEARNING_RATES[given.optimizer ?? table.optimizer],
     ...given,
   };
+}
+
+/**
+ * Pictures of one epoch: those that are not held out, each as often as it is repeated.
+ *
+ * @param imageCount - pictures of the job
+ * @param config - of the run
+ */
+export function picturesPerEpoch(
+  imageCount: number,
+  { validationPictures, repeats }: Pick<TrainingConfig, 'validationPictures' | 'repeats'>,
+): number {
+  return (imageCount - validationPictures) * repeats;
+}
+
+/**
+ * What is wrong with an early stop: it needs a validation.
+ *
+ * @param config - complete, or what a file sets
+ * @returns a phrase, or null
+ */
+export function earlyStopFault({
+  validationPictures = 0,
+  earlyStopPatience = null,
+}: PartialTrainingConfig): string | null {
+  if (earlyStopPatience === null || validationPictures > 0) return null;
+  return (
+    `early_stop_patience is ${earlyStopPatience}, but validation_pictures is 0, and the losses of training itself go up ` +
+    'and down by chance: set validation_pictures, or early_stop_patience to null'
+  );
+}
+
+function checkValidation(config: TrainingConfig, imageCount: number): void {
+  const fault = earlyStopFault(config);
+  if (fault !== null) throw new InvalidRequestError(`The training configuration can't be used: ${fault}.`);
+  const { validationPictures } = config;
+  const mostHeldOut = Math.floor(imageCount / 2);
+  if (validationPictures <= mostHeldOut) return;
+  throw new TooFewImagesError(
+    `validation_pictures is ${validationPictures} of ${imageCount} pictures, which leaves more out than in: set it to ` +
+      `${mostHeldOut} or less, or add pictures.`,
+  );
 }
 
 /**

@@ -147,8 +147,23 @@ export interface TrainingConfig {
   repeats: number;
   /** Put in front of captions that lack it, or null for none. */
   triggerWord: string | null;
+  /** Pictures held out of training; 0: no validation. */
+  validationPictures: number;
+  /** Epochs from one validation to the next. */
+  validationEveryEpochs: number;
+  /** Validations without a better one after which training ends, or null for never. */
+  earlyStopPatience: number | null;
+  /** Share of the best validation loss by which a better one is lower. */
+  earlyStopMinDelta: number;
   /** Less memory for more computation; changes no result. */
   gradientCheckpointing: boolean;
+}
+
+/** A measurement on the pictures that are held out of training. */
+export interface ValidationLoss {
+  /** Epochs trained before it; 0: the base model. */
+  epoch: number;
+  loss: number;
 }
 
 /** Input of the workflow `tellRefusal`. */
@@ -223,6 +238,10 @@ export interface TrainStatus {
   epoch: number;
   totalEpochs: number | null;
   loss: number | null;
+  /** The last one measured on held-out pictures, or null. */
+  validationLoss: number | null;
+  /** Why training ended before its last epoch, or null. */
+  earlyStop: string | null;
   host: string | null;
   gpu: string | null;
   lastCheckpoint: CheckpointRef | null;

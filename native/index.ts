@@ -61,6 +61,10 @@ class ConvertingTrainer implements NativeTrainer {
     return converted(() => this.#raw.train(untilEpoch, onStep));
   }
 
+  validate(): Promise<number | null> {
+    return converted(() => this.#raw.validate());
+  }
+
   stop(): void {
     this.#raw.stop();
   }

@@ -40,12 +40,23 @@ export interface NativeImage {
 }
 
 /** The recipe's numbers for one job, as in every other place. Pictures come in their final size, each once. */
-export type NativeTrainingConfig = Omit<TrainingConfig, 'resolutionPx' | 'resizeMode' | 'triggerWord'>;
+export type NativeTrainingConfig = Omit<
+  TrainingConfig,
+  | 'resolutionPx'
+  | 'resizeMode'
+  | 'triggerWord'
+  | 'validationPictures'
+  | 'validationEveryEpochs'
+  | 'earlyStopPatience'
+  | 'earlyStopMinDelta'
+>;
 
 /** One training run: its numbers and its pictures. */
 export interface NativeJob {
   config: NativeTrainingConfig;
   images: NativeImage[];
+  /** Held out of training, for {@link NativeTrainer.validate}; may be empty. */
+  validationImages: NativeImage[];
   /** The empty caption, for caption dropout: padded, `textTokenCount` ids. */
   emptyTokenIds: Int32Array;
 }
@@ -121,7 +132,12 @@ export interface NativeTrainer {
   restore(checkpointFile: string): Promise<NativePosition>;
   /** Trains until `untilEpoch` epochs are done or `stop()`; `onStep` is called on the JS thread, in order. */
   train(untilEpoch: number, onStep: (report: NativeStepReport) => void): Promise<NativeTrainResult>;
-  /** Makes a running `train` return after the current micro-step, a running `sample` before its next step. */
+  /** Mean loss of the run's result on the held-out pictures; null when `stop()` ended it first. */
+  validate(): Promise<number | null>;
+  /**
+   * Makes a running `train` return after the current micro-step, a running `validate` or `sample` before its
+   * next pass of the model.
+   */
   stop(): void;
   /** Writes the whole run state to one safetensors file, atomically (temporary file, then rename). */
   saveCheckpoint(file: string): Promise<NativePosition>;

@@ -29,8 +29,8 @@ function item(text: string): string {
  * @param status - where the job stands
  */
 export function currentDetails(status: TrainStatus): string {
-  const { phase, reason, epoch, totalEpochs, loss, host, gpu, lastCheckpoint, podLosses, lastError } = status;
-  const { dataDoubts, dataReport } = status;
+  const { phase, reason, epoch, totalEpochs, loss, validationLoss, earlyStop } = status;
+  const { host, gpu, lastCheckpoint, podLosses, lastError, dataDoubts, dataReport } = status;
   const previewKey = lastCheckpoint?.previewKey;
   const lines = [
     `### Style ${status.styleId}: ${DOING[phase]}`,
@@ -41,6 +41,8 @@ export function currentDetails(status: TrainStatus): string {
     row('Phase', phase),
     row('Epoch', totalEpochs === null ? String(epoch) : `${epoch} of ${totalEpochs}`),
     row('Loss', loss === null ? 'none yet' : loss.toPrecision(4)),
+    ...(validationLoss === null ? [] : [row('Validation loss', validationLoss.toPrecision(4))]),
+    ...(earlyStop === null ? [] : [row('Stopped early', earlyStop)]),
     row('Pod', host === null ? 'none' : `${host} (${gpu ?? 'cpu'})`),
     row('Last checkpoint', lastCheckpoint === null ? 'none yet' : `epoch ${lastCheckpoint.epoch}`),
     // Before the rest: the Web UI shows about six rows without scrolling.

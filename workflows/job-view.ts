@@ -1,11 +1,11 @@
 import { setCurrentDetails, setHandler, upsertSearchAttributes } from '@temporalio/workflow';
 import type { SearchAttributeUpdatePair } from '@temporalio/common';
-import type { FindResumePointResult, InspectPicturesResult } from '../common/activity-types.ts';
+import type { FindResumePointResult, InspectPicturesResult, TrainEpochChunkResult } from '../common/activity-types.ts';
 import { NO_VALUE, gpuHostKey, trainEpochKey, trainErrorCodeKey, trainPhaseKey } from '../common/search-attributes.ts';
-import type { CheckpointRef, PodHeld, TrainPhase, TrainStatus } from '../common/types.ts';
+import type { CheckpointRef, PodHeld, TrainPhase, TrainStatus, ValidationLoss } from '../common/types.ts';
 import { currentDetails } from './current-details.ts';
 import type { JobFailure } from './failures.ts';
-import { checkpointsQuery, lossCurveQuery, statusQuery } from './messages.ts';
+import { checkpointsQuery, lossCurveQuery, statusQuery, validationCurveQuery } from './messages.ts';
 
 /** Newest checkpoints that the query lists. */
 const LISTED_CHECKPOINTS = 2;
@@ -26,6 +26,7 @@ export class JobView {
   readonly #status: TrainStatus;
   #checkpoints: CheckpointRef[] = [];
   #epochLosses: number[] = [];
+  #validationLosses: ValidationLoss[] = [];
   /** What the bridge has set at the start. */
   readonly #shown = new Map<string, unknown>([
     [trainPhaseKey.name, 'queued'],
@@ -44,6 +45,8 @@ export class JobView {
       epoch: 0,
       totalEpochs: null,
       loss: null,
+      validationLoss: null,
+      earlyStop: null,
       host: null,
       gpu: null,
       lastCheckpoint: null,
@@ -55,6 +58,7 @@ export class JobView {
     setHandler(statusQuery, () => this.#status);
     setHandler(checkpointsQuery, () => this.#checkpoints);
     setHandler(lossCurveQuery, () => this.#epochLosses);
+    setHandler(validationCurveQuery, () => this.#validationLosses);
   }
 
   /** Where the job stands now. */
@@ -65,6 +69,11 @@ export class JobView {
   /** Mean loss of each epoch, oldest first. */
   get epochLosses(): readonly number[] {
     return this.#epochLosses;
+  }
+
+  /** What was measured on held-out pictures, oldest first. */
+  get validationLosses(): readonly ValidationLoss[] {
+    return this.#validationLosses;
   }
 
   /** Moves on to a phase, or tells why the job is (still) in it. */
@@ -93,9 +102,11 @@ export class JobView {
   resumesFrom(found: FindResumePointResult): void {
     this.#checkpoints = [...found.checkpoints];
     this.#epochLosses = [...found.epochLosses];
+    this.#validationLosses = [...(found.validationLosses ?? [])];
     this.#status.lastCheckpoint = found.checkpoint;
     this.#status.epoch = found.checkpoint?.epoch ?? 0;
     this.#status.loss = found.epochLosses.at(-1) ?? null;
+    this.#status.validationLoss = this.#validationLosses.at(-1)?.loss ?? null;
     this.#show();
   }
 
@@ -109,15 +120,25 @@ export class JobView {
   /** Shows how many epochs the job will have, and what is doubtful about its data. */
   willTrain(totalEpochs: number, dataDoubts: readonly string[]): void {
     this.#status.totalEpochs = totalEpochs;
+    this.#status.earlyStop = null;
     this.#status.dataDoubts = [...dataDoubts];
     this.#show();
   }
 
+  /** Shows that the epochs so far are all that the job will have. */
+  stopsEarly(reason: string): void {
+    this.#status.totalEpochs = this.#status.epoch;
+    this.#status.earlyStop = reason;
+    this.#show();
+  }
+
   /** Adds trained epochs. */
-  trained(epochsRun: number, epochLosses: readonly number[]): void {
+  trained({ epochsRun, epochLosses, validationLosses = [] }: TrainEpochChunkResult): void {
     this.#epochLosses.push(...epochLosses);
+    this.#validationLosses.push(...validationLosses);
     this.#status.epoch = epochsRun;
     this.#status.loss = this.#epochLosses.at(-1) ?? null;
+    this.#status.validationLoss = this.#validationLosses.at(-1)?.loss ?? null;
     this.#show();
   }
 

@@ -1,5 +1,5 @@
 import { defineQuery, defineSignal } from '@temporalio/workflow';
-import type { CheckpointRef, PodHeld, TrainStatus } from '../common/types.ts';
+import type { CheckpointRef, PodHeld, TrainStatus, ValidationLoss } from '../common/types.ts';
 
 /** Sent by `holdPod` once a pod has given its slot to the job. */
 export const podHeldSignal = defineSignal<[PodHeld]>('podHeld');
@@ -24,3 +24,6 @@ export const checkpointsQuery = defineQuery<CheckpointRef[]>('checkpoints');
 
 /** Mean loss of each epoch, oldest first. */
 export const lossCurveQuery = defineQuery<number[]>('lossCurve');
+
+/** What was measured on held-out pictures, oldest first; empty without validation. */
+export const validationCurveQuery = defineQuery<ValidationLoss[]>('validationCurve');

@@ -1,7 +1,8 @@
 import { ApplicationFailure, CancelledFailure, CancellationScope, sleep } from '@temporalio/workflow';
 import type { ErrorCode } from '../common/errors.ts';
 import type { DownloadResult, UploadResult } from '../common/activity-types.ts';
-import type { CheckpointRef, PodHeld, TrainStyleInput } from '../common/types.ts';
+import type { CheckpointRef, PodHeld, TrainStyleInput, TrainingConfig } from '../common/types.ts';
+import { earlyStopReason } from '../common/validation.ts';
 import type { Budgets } from './budgets.ts';
 import { suspectsPod } from './budgets.ts';
 import type { Calls, OnPod } from './calls.ts';
@@ -102,7 +103,7 @@ export class PodWork {
       previewFile: null,
     };
     let commit: Promise<void> = Promise.resolve();
-    while (position.epoch < config.epochs) {
+    while (position.epoch < config.epochs && !this.#stopsEarly(config)) {
       view.enter('training', null);
       // A commit that fails for good ends the training beside it at once.
       position = await Promise.race([this.#trainChunk(data, position), onlyFailureOf(commit)]);
@@ -133,7 +134,7 @@ export class PodWork {
     return {
       upload,
       loss: view.epochLosses.at(-1) ?? 0,
-      epochs: config.epochs,
+      epochs: position.epoch,
       rank: config.rank,
       alpha: config.alpha,
     };
@@ -174,6 +175,14 @@ export class PodWork {
     }
   }
 
+  /** Asked where chunks end, so that a job that changes pods decides like one that does not. */
+  #stopsEarly(config: TrainingConfig): boolean {
+    const { view } = this.#context;
+    const reason = earlyStopReason(view.validationLosses, config);
+    if (reason !== null) view.stopsEarly(reason);
+    return reason !== null;
+  }
+
   async #trainChunk(data: DownloadResult, from: Position): Promise<Position> {
     const { view, input } = this.#context;
     const { chunkEpochs } = input.settings;
@@ -198,7 +207,7 @@ export class PodWork {
       meanStepMs: chunk.meanStepMs,
       stepsPerEpoch: (chunk.stepsRun - from.step) / (untilEpoch - from.epoch),
     });
-    view.trained(chunk.epochsRun, chunk.epochLosses);
+    view.trained(chunk);
     const { epochsRun, stepsRun, checkpointFile, previewFile = null } = chunk;
     return { epoch: epochsRun, step: stepsRun, checkpointFile, previewFile };
   }
@@ -207,6 +216,7 @@ export class PodWork {
     const { view, budgets, damagedManifests } = this.#context;
     const { epoch, step } = position;
     const epochLosses = view.epochLosses.slice(0, epoch);
+    const validationLosses = view.validationLosses.filter((measured) => measured.epoch <= epoch);
     const { checkpoint } = await this.#retrying(() =>
       this.#onPod.checkpoint(
         { summary: `epoch ${epoch} from ${this.#pod.host}` },
@@ -218,6 +228,7 @@ export class PodWork {
           step,
           fingerprint: data.fingerprint,
           epochLosses,
+          ...(validationLosses.length > 0 && { validationLosses }),
           replaceDamaged: damagedManifests.has(epoch),
         },
       ),

@@ -134,6 +134,16 @@ TrainingImage to_image(const Napi::Value& value, const std::string& name) {
           .token_ids = fields.token_ids("tokenIds")};
 }
 
+std::vector<TrainingImage> to_images(const Fields& fields, const char* field) {
+  if (!fields.value(field).IsArray()) fail(fields.value(field), fields.name(field), "an array");
+  const auto array = fields.value(field).As<Napi::Array>();
+  std::vector<TrainingImage> images;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    images.push_back(to_image(array.Get(i), fields.name(field) + "[" + std::to_string(i) + "]"));
+  }
+  return images;
+}
+
 const char* prediction_type_name(PredictionType type) {
   return type == PredictionType::kVPrediction ? "v_prediction" : "epsilon";
 }
@@ -164,13 +174,8 @@ LoadBaseModelOptions to_load_base_model_options(const Napi::Value& value) {
 Job to_job(const Napi::Value& value) {
   const Fields fields(value, "job");
   const Fields config(fields.value("config"), fields.name("config"));
-  Job job{to_training_config(config), config.mixed_precision("mixedPrecision"), {}, fields.token_ids("emptyTokenIds")};
-  if (!fields.value("images").IsArray()) fail(fields.value("images"), fields.name("images"), "an array");
-  const auto images = fields.value("images").As<Napi::Array>();
-  for (uint32_t i = 0; i < images.Length(); ++i) {
-    job.images.push_back(to_image(images.Get(i), fields.name("images") + "[" + std::to_string(i) + "]"));
-  }
-  return job;
+  return {to_training_config(config), config.mixed_precision("mixedPrecision"), to_images(fields, "images"),
+          to_images(fields, "validationImages"), fields.token_ids("emptyTokenIds")};
 }
 
 ExportOptions to_export_options(const Napi::Value& value) {

@@ -28,6 +28,7 @@ struct Job {
   TrainingConfig config;
   torch::Dtype unet_dtype;  // of config.mixedPrecision: must be the loaded model's
   std::vector<TrainingImage> images;
+  std::vector<TrainingImage> validation_images;  // held out of training; none: no validation
   std::vector<int32_t> empty_token_ids;
 };
 

@@ -61,8 +61,8 @@ Napi::Function TrainerObject::define(Napi::Env env) {
       env, "Trainer",
       {InstanceMethod<&TrainerObject::load_base_model>("loadBaseModel"),
        InstanceMethod<&TrainerObject::start_job>("startJob"), InstanceMethod<&TrainerObject::restore>("restore"),
-       InstanceMethod<&TrainerObject::train>("train"), InstanceMethod<&TrainerObject::stop>("stop"),
-       InstanceMethod<&TrainerObject::save_checkpoint>("saveCheckpoint"),
+       InstanceMethod<&TrainerObject::train>("train"), InstanceMethod<&TrainerObject::validate>("validate"),
+       InstanceMethod<&TrainerObject::stop>("stop"), InstanceMethod<&TrainerObject::save_checkpoint>("saveCheckpoint"),
        InstanceMethod<&TrainerObject::export_weights>("exportWeights"),
        InstanceMethod<&TrainerObject::load_lora>("loadLora"), InstanceMethod<&TrainerObject::sample>("sample")});
 }
@@ -105,6 +105,7 @@ Trainer& TrainerObject::require_job() {
 Napi::Value TrainerObject::load_base_model(const Napi::CallbackInfo& info) {
   return run(info.Env(), [this, options = to_load_base_model_options(info[0])] {
     // The old ones go first: two base models may not fit the device.
+    validation_.reset();
     job_.reset();
     file_lora_.reset();
     model_.reset();
@@ -119,10 +120,15 @@ Napi::Value TrainerObject::start_job(const Napi::CallbackInfo& info) {
   const auto job = std::make_shared<Job>(to_job(info[0]));
   return run(info.Env(), [this, job]() -> Settle {
     auto& model = require_model();
+    validation_.reset();
     job_.reset();
     if (job->unet_dtype != model.unet.dtype()) {
       throw Error(ErrorCode::kInvalidRequest,
                   "The job's mixed_precision differs from the one that the base model was loaded with.");
+    }
+    if (!job->validation_images.empty()) {
+      validation_ =
+          std::make_unique<Validation>(model, job->config, std::move(job->validation_images), when_abandoned());
     }
     job_ = std::make_unique<Trainer>(model, job->config, std::move(job->images), when_abandoned(),
                                      std::move(job->empty_token_ids));
@@ -155,6 +161,18 @@ Napi::Value TrainerObject::train(const Napi::CallbackInfo& info) {
       } else {
         deferred.Resolve(to_js_train_result(env, position, stopped));
       }
+    };
+  });
+}
+
+Napi::Value TrainerObject::validate(const Napi::CallbackInfo& info) {
+  stop_requested_ = false;
+  return run(info.Env(), [this]() -> Settle {
+    const auto& job = require_job();
+    if (!validation_) throw Error(ErrorCode::kInvalidRequest, "The job holds no pictures out: validation has none.");
+    const auto loss = validation_->loss(job.result(), [this] { return stop_requested_ || thread_->is_abandoned(); });
+    return [loss](Napi::Env env, Napi::Promise::Deferred deferred) {
+      deferred.Resolve(loss ? Napi::Value(Napi::Number::New(env, *loss)) : Napi::Value(env.Null()));
     };
   });
 }

@@ -11,6 +11,7 @@
 #include "binding/convert.h"
 #include "binding/task_thread.h"
 #include "core/train/trainer.h"
+#include "core/train/validation.h"
 
 namespace brushwork::binding {
 
@@ -26,6 +27,7 @@ class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
   Napi::Value start_job(const Napi::CallbackInfo& info);
   Napi::Value restore(const Napi::CallbackInfo& info);
   Napi::Value train(const Napi::CallbackInfo& info);
+  Napi::Value validate(const Napi::CallbackInfo& info);
   void stop(const Napi::CallbackInfo& info);
   Napi::Value save_checkpoint(const Napi::CallbackInfo& info);
   Napi::Value export_weights(const Napi::CallbackInfo& info);
@@ -47,6 +49,7 @@ class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
   std::optional<BaseModel> model_;
   std::unique_ptr<Trainer> job_;
   std::optional<LoraParameters> file_lora_;  // belongs to `model_`
+  std::unique_ptr<Validation> validation_;   // of job_; null where no picture is held out
   // Last, so that it is destroyed (and joined) first.
   std::unique_ptr<TaskThread> thread_;
 };

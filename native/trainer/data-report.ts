@@ -3,9 +3,11 @@ import { readFile, readdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { fileFault } from '../../common/file-fault.ts';
 import { MAX_IMAGES, MIN_IMAGES } from '../../common/job-request.ts';
+import type { TrainingConfig } from '../../common/types.ts';
 import type { SizePx } from './aspect-buckets.ts';
 import { captionFile, readCaption, withTriggerWord } from './caption.ts';
 import { listPictures } from './dataset.ts';
+import { holdOut } from './held-out-pictures.ts';
 import { PictureFault } from './picture.ts';
 import { type PictureFacts, type PicturePlan, hashDistance, inspectPicture } from './picture-facts.ts';
 
@@ -152,12 +154,16 @@ export function doubtLines({ pictures, doubts }: DataReport): string[] {
 }
 
 /**
- * In which sizes the pictures of a report are trained.
+ * In which sizes the pictures of a report are trained; those that are held out are not.
  *
  * @param report - without faults: what can't be used may have no size
+ * @param config - of the training
  */
-export function trainedSizes({ pictures }: DataReport): SizePx[] {
-  return pictures.flatMap(({ trainedSize }) => trainedSize ?? []);
+export function trainedSizes(
+  { pictures }: DataReport,
+  config: Pick<TrainingConfig, 'seed' | 'validationPictures'>,
+): SizePx[] {
+  return holdOut(pictures, config).kept.flatMap(({ trainedSize }) => trainedSize ?? []);
 }
 
 function looksLike(a: PictureReport, b: PictureReport): boolean {

@@ -34,6 +34,7 @@ export type TrainerCommand =
   | { kind: 'runtime' }
   | { kind: 'prepare'; job: TrainerJob; checkpointFile: string | null }
   | { kind: 'train'; untilEpoch: number }
+  | { kind: 'validate' }
   | { kind: 'saveCheckpoint'; file: string }
   | { kind: 'exportWeights'; directory: string }
   | { kind: 'openForDrawing'; model: DrawingModel }
@@ -45,6 +46,8 @@ export interface TrainerResults {
   runtime: TrainerRuntime;
   prepare: TrainerPosition;
   train: { position: TrainerPosition; stopped: boolean };
+  /** Null: it was stopped. */
+  validate: number | null;
   saveCheckpoint: TrainerPosition;
   exportWeights: null;
   openForDrawing: null;
@@ -52,7 +55,7 @@ export interface TrainerResults {
   drawSheet: { stopped: boolean };
 }
 
-/** Worker to trainer. `stop` overtakes: it ends the `train`, `sample` or `drawSheet` of that id at the next step. */
+/** Worker to trainer. `stop` overtakes: it ends the `train`, `validate`, `sample` or `drawSheet` of that id at the next step. */
 export type WorkerMessage = { kind: 'command'; id: number; command: TrainerCommand } | { kind: 'stop'; id: number };
 
 /** Trainer to worker. Reports of a `train` come in order, all before its answer. */

@@ -1,6 +1,7 @@
 import type { TrainingConfig } from '../../common/types.ts';
 import { countBySize, sizeName, stepsPerEpoch } from './aspect-buckets.ts';
 import { type DataReport, type PictureReport, trainedSizes } from './data-report.ts';
+import { holdOut } from './held-out-pictures.ts';
 
 const MAX_CAPTION_LENGTH = 40;
 
@@ -12,7 +13,8 @@ const MAX_CAPTION_LENGTH = 40;
  */
 export function reportTable(report: DataReport, config: TrainingConfig): string {
   const head = ['picture', 'size', 'format', 'caption', 'what is done to it'];
-  const rows = report.pictures.map(rowOf);
+  const { heldOut } = holdOut(report.pictures, config);
+  const rows = report.pictures.map((picture) => rowOf(picture, heldOut.includes(picture)));
   const widths = head.map((title, column) =>
     Math.max(...[head, ...rows].map((row) => row[column]?.length ?? 0), title.length),
   );
@@ -33,22 +35,13 @@ export function reportTable(report: DataReport, config: TrainingConfig): string 
     ...lines,
     ...general,
     '',
-    ...sizes(report),
+    ...sizes(report, config),
     summary(report, config),
   ].join('\n');
 }
 
-function rowOf({
-  name,
-  widthPx,
-  heightPx,
-  sizeBytes,
-  format,
-  colours,
-  caption,
-  captionFrom,
-  done,
-}: PictureReport): string[] {
+function rowOf(picture: PictureReport, isHeldOut: boolean): string[] {
+  const { name, widthPx, heightPx, sizeBytes, format, colours, caption, captionFrom, done } = picture;
   const text = caption ?? '';
   const short = text.length > MAX_CAPTION_LENGTH ? `${text.slice(0, MAX_CAPTION_LENGTH - 1)}…` : text;
   return [
@@ -56,13 +49,13 @@ function rowOf({
     widthPx === null ? '' : `${widthPx}×${heightPx}, ${fileSize(sizeBytes)}`,
     format === null ? '' : `${format}, ${colours}`,
     captionFrom === 'file' ? short : `(${short})`,
-    done.join(', '),
+    [...done, ...(isHeldOut ? ['held out of training'] : [])].join(', '),
   ].map(printable);
 }
 
 /** Only where there are several. */
-function sizes(report: DataReport): string[] {
-  const counts = countBySize(trainedSizes(report));
+function sizes(report: DataReport, config: TrainingConfig): string[] {
+  const counts = countBySize(trainedSizes(report, config));
   if (counts.length < 2) return [];
   return [
     `Trained in ${counts.length} sizes: ${counts.map(({ size, count }) => `${count} of ${sizeName(size)}`).join(', ')}.`,
@@ -71,7 +64,7 @@ function sizes(report: DataReport): string[] {
 
 function summary(report: DataReport, config: TrainingConfig): string {
   const { pictures } = report;
-  const { epochs } = config;
+  const { epochs, validationPictures } = config;
   const unusable = pictures.filter(({ faults }) => faults.length > 0).length;
   const doubtful = pictures.filter(({ faults, doubts }) => faults.length === 0 && doubts.length > 0).length;
   const counts = [
@@ -79,8 +72,10 @@ function summary(report: DataReport, config: TrainingConfig): string {
     ...(doubtful === 0 ? [] : [`${doubtful} doubtful`]),
     ...(unusable === 0 ? [] : [`${unusable} that can't be used`]),
   ];
-  const steps = epochs * stepsPerEpoch(trainedSizes(report), config);
-  const training = unusable > 0 ? "Replace or remove what can't be used." : `${epochs} epochs are ${steps} steps.`;
+  const steps = epochs * stepsPerEpoch(trainedSizes(report, config), config);
+  const without = validationPictures === 0 ? '' : ` without the ${validationPictures} held out`;
+  const training =
+    unusable > 0 ? "Replace or remove what can't be used." : `${epochs} epochs${without} are ${steps} steps.`;
   return `${pictures.length} pictures: ${counts.join(', ')}. Captions in brackets are not the picture's own. ${training}`;
 }
 

@@ -82,6 +82,11 @@ async function run(
         batcher.flush();
       }
     }
+    case 'validate': {
+      const validation = trainer.validate();
+      if (stoppedBefore) trainer.stop();
+      return validation;
+    }
     case 'saveCheckpoint':
       return trainer.saveCheckpoint(command.file);
     case 'exportWeights':

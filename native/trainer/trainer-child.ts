@@ -121,7 +121,7 @@ export class TrainerChild {
     return { id, answer };
   }
 
-  /** Makes the `train`, `sample` or `drawSheet` command of this id return at the next step. */
+  /** Makes the `train`, `validate`, `sample` or `drawSheet` command of this id return at the next step. */
   stop(id: number): void {
     if (this.#pending.has(id)) this.#post({ kind: 'stop', id });
   }

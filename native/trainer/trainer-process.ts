@@ -104,6 +104,19 @@ export class TrainerProcess implements Trainer {
     }
   }
 
+  async validate(signal: AbortSignal): Promise<number | null> {
+    const { child } = this.#running();
+    if (signal.aborted) return null;
+    const { id, answer } = child.send({ kind: 'validate' });
+    const stop = (): void => child.stop(id);
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      return await answer;
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
   async saveCheckpoint(file: string): Promise<TrainerPosition> {
     return this.#running().child.send({ kind: 'saveCheckpoint', file }).answer;
   }

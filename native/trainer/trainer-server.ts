@@ -13,8 +13,9 @@ import type {
 } from '../../common/trainer.ts';
 import type { MixedPrecision } from '../../common/types.ts';
 import type { NativeAddon, NativeImage, NativeTrainer } from '../native.ts';
-import { readDataset } from './dataset.ts';
+import { type TrainingPicture, readDataset } from './dataset.ts';
 import { composeSheet, rowsOf } from './contact-sheet.ts';
+import { holdOut } from './held-out-pictures.ts';
 import type { DrawingModel, TrainerProcessArguments } from './messages.ts';
 import { writePng } from './picture.ts';
 import { type CaptionTokenizer, loadTokenizer } from './tokenizer.ts';
@@ -77,21 +78,22 @@ export class TrainerServer {
     const { fallbackCaption, config } = job;
     const { resolutionPx, resizeMode, triggerWord } = config;
     const options = { fallbackCaption, resolutionPx, resizeMode, triggerWord };
-    const pictures = await readDataset(job.imageDirectory, options);
+    const { kept, heldOut } = holdOut(await readDataset(job.imageDirectory, options), config);
     const taskId = taskOf(job);
     await faultPoint('trainer:load', taskId);
     const { tokenizer } = await this.#loadBase(job.baseModelDirectory, config.mixedPrecision);
     await faultPoint('trainer:encode', taskId);
-    const images = pictures.map((picture): NativeImage => {
-      const { name, widthPx, heightPx, pixels } = picture;
-      return { name, widthPx, heightPx, pixels, tokenIds: tokenizer.encode(picture.caption) };
-    });
-    await this.#trainer.startJob({ config, images, emptyTokenIds: tokenizer.encode('') });
+    const toImage = ({ name, widthPx, heightPx, pixels, caption }: TrainingPicture): NativeImage => {
+      return { name, widthPx, heightPx, pixels, tokenIds: tokenizer.encode(caption) };
+    };
+    const images = kept.map(toImage);
+    const validationImages = heldOut.map(toImage);
+    await this.#trainer.startJob({ config, images, validationImages, emptyTokenIds: tokenizer.encode('') });
     if (checkpointFile !== null) await faultPoint('trainer:restore', taskId);
     const fresh = { epochsRun: 0, microStepsRun: 0, optimizerStepsRun: 0 };
     const position = checkpointFile === null ? fresh : await this.#trainer.restore(checkpointFile);
     this.#job = job;
-    this.#captions = pictures.map(({ caption }) => caption);
+    this.#captions = kept.map(({ caption }) => caption);
     return position;
   }
 
@@ -104,7 +106,13 @@ export class TrainerServer {
     return this.#trainer.train(untilEpoch, onStep);
   }
 
-  /** Makes a running {@link train}, {@link sample} or {@link drawSheet} return at the next step. */
+  /** Measures the run's result on the held-out pictures; null when {@link stop} ended it first. */
+  async validate(): Promise<number | null> {
+    this.#heldJob();
+    return this.#trainer.validate();
+  }
+
+  /** Makes a running {@link train}, {@link validate}, {@link sample} or {@link drawSheet} return at the next step. */
   stop(): void {
     this.#stopped = true;
     this.#trainer.stop();

@@ -3,7 +3,7 @@ import path from 'node:path';
 import type { WorkflowHandle } from '@temporalio/client';
 import { writeLossChart } from '../../cli/loss-chart.ts';
 import type { ObjectStore } from '../../common/object-store.ts';
-import type { CheckpointRef } from '../../common/types.ts';
+import type { CheckpointRef, ValidationLoss } from '../../common/types.ts';
 
 /**
  * Copies a job's weights from the bucket.
@@ -37,7 +37,8 @@ export async function fetchWeights(
  */
 export async function drawLossCurve(handle: WorkflowHandle, file: string): Promise<void> {
   const epochLosses = await handle.query<number[]>('lossCurve');
-  await writeLossChart({ epochLosses, stepLosses: [] }, file);
+  const validationLosses = await handle.query<ValidationLoss[]>('validationCurve');
+  await writeLossChart({ epochLosses, stepLosses: [], validationLosses }, file);
 }
 
 /**

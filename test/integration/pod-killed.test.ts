@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import type { ValidationLoss } from '../../common/types.ts';
 import { TestService } from './support/service.ts';
 import type { LogLine, WorkerProcess } from './support/worker-process.ts';
 
@@ -19,7 +22,8 @@ describe('a pod killed in the middle of a chunk', function () {
   let control: WorkerProcess;
 
   before(async () => {
-    service = await TestService.start();
+    // Two of twelve pictures are held out, so that what is measured on them is put to the same test as the weights.
+    service = await TestService.start({ overrides: { training: { recipe: { validation_pictures: 2 } } } });
     control = await service.startWorker(['bridge', 'control']);
   });
   after(() => service.stop());
@@ -52,6 +56,13 @@ describe('a pod killed in the middle of a chunk', function () {
     );
     const lossCurve = await service.handleOf(job).query<number[]>('lossCurve');
     assert.equal(lossCurve.length, EPOCHS);
+    const validationCurve = await service.handleOf(job).query<ValidationLoss[]>('validationCurve');
+    const byHand = readFileSync(path.join(service.directory, `by-hand-${EPOCHS}`, 'validation.jsonl'), 'utf8');
+    assert.equal(validationCurve.map((measured) => `${JSON.stringify(measured)}\n`).join(''), byHand);
+    assert.deepEqual(
+      validationCurve.map(({ epoch }) => epoch),
+      [0, 5, 10, 15, 20, 25, 30],
+    );
     assert.equal(await second.stop(), 0);
   });
 

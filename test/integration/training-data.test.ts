@@ -4,6 +4,7 @@ import sharp from 'sharp';
 import type { TrainingConfig } from '../../common/types.ts';
 import { stepsPerEpoch } from '../../native/trainer/aspect-buckets.ts';
 import { inspectDirectory, trainedSizes } from '../../native/trainer/data-report.ts';
+import { holdOut } from '../../native/trainer/held-out-pictures.ts';
 import { LOCAL_PICTURE_LIMITS } from '../../native/trainer/picture.ts';
 import { NEVER, NOTHING, trainerSceneForEachTest } from './support/trainer.ts';
 import type { TrainerScene } from './support/trainer.ts';
@@ -95,7 +96,10 @@ describe('data of a training', function () {
         triggerWord: null,
         limits: LOCAL_PICTURE_LIMITS,
       });
-      const steps = stepsPerEpoch(trainedSizes({ pictures, doubts }), { repeats: 3, batchSize: 2 });
+      const steps = stepsPerEpoch(trainedSizes({ pictures, doubts }, scene.jobOf().config), {
+        repeats: 3,
+        batchSize: 2,
+      });
       assert.equal(steps, 3 + 5 + 2);
       const [kohya = assert.fail()] = await weightsOf('shapes-kohya', { ...IN_BUCKETS, repeats: 3 }, 'shapes');
       assert.equal(scene.trainer.position('job-1')?.microStepsRun, EPOCHS * steps);
@@ -134,6 +138,34 @@ describe('data of a training', function () {
       const bucket = await weightsOf('squares-bucket', { resizeMode: 'bucket' }, 'squares');
       assert.deepEqual(await weightsOf('squares-crop', { resizeMode: 'crop' }, 'squares'), bucket);
     });
+  });
+
+  it('held-out pictures leave the others to train as if they were alone, with measurements in between', async () => {
+    const { trainer } = scene;
+    const { config } = scene.jobOf({ validationPictures: 1, repeats: 2 });
+    const { kept } = holdOut(
+      ['0', '1', '2'].map((name) => ({ name })),
+      config,
+    );
+    copyPictures('kept', (index) => (kept.some(({ name }) => name === `${index}`) ? [`${index}`] : []));
+    const alone = await weightsOf('alone', { repeats: 2 }, 'kept');
+    assert.equal(trainer.position('job-1')?.microStepsRun, EPOCHS * 4);
+
+    await trainer.prepare(scene.jobOf({ validationPictures: 1, repeats: 2 }), null, NEVER);
+    const losses: (number | null)[] = [];
+    for (let epoch = 0; epoch <= EPOCHS; epoch++) {
+      await trainer.train(epoch, NOTHING, NEVER);
+      losses.push(await trainer.validate(NEVER), await trainer.validate(NEVER));
+    }
+    assert.deepEqual(await scene.weightsIn('with-others'), alone);
+    const [base, baseAgain, first, firstAgain, last] = losses;
+    assert.ok(base === baseAgain && first === firstAgain && base !== first && first !== last);
+
+    const file = scene.inside('validated.safetensors');
+    await trainer.saveCheckpoint(file);
+    await trainer.kill();
+    await trainer.prepare(scene.jobOf({ validationPictures: 1, repeats: 2 }), file, NEVER);
+    assert.equal(await trainer.validate(NEVER), last, 'the same after a resume in another process');
   });
 
   it('stretched pictures train to other weights than cropped ones', async () => {

@@ -5,5 +5,6 @@ import type { TrainingConfig } from '../../common/types.ts';
 export function trainingConfig(changes: Partial<TrainingConfig> = {}): TrainingConfig {
   const nothingRequested = { epochs: null, learningRate: null, batchSize: null };
   const small = { rank: 4, alpha: 8, resolutionPx: 64 };
-  return trainingConfigFor(nothingRequested, { ...small, ...changes }, { imageCount: 1, mixedPrecisionDefault: 'no' });
+  const imageCount = 1 + 2 * (changes.validationPictures ?? 0);
+  return trainingConfigFor(nothingRequested, { ...small, ...changes }, { imageCount, mixedPrecisionDefault: 'no' });
 }

@@ -6,7 +6,7 @@ import type { PodActivities } from '../../../activities/index.ts';
 import { checkpointFile } from '../../../activities/job-files.ts';
 import { manifestKey, parseManifest } from '../../../common/checkpoint-manifest.ts';
 import { AccessDeniedError, PodLostError } from '../../../common/errors.ts';
-import type { CheckpointResult, FindResumePointResult } from '../../../common/activity-types.ts';
+import type { CheckpointInput, CheckpointResult, FindResumePointResult } from '../../../common/activity-types.ts';
 import { TestPod, quietEnvironment } from './support/pod.ts';
 
 const JOB = { styleId: 7, taskId: 'task' };
@@ -27,6 +27,7 @@ describe('checkpoint', () => {
     fingerprint = 'f',
     replaceDamaged = false,
     previewFile: string | null = null,
+    more: Partial<CheckpointInput> = {},
   ): Promise<CheckpointResult> {
     const file = checkpointFile(pod.jobDirectory, epoch);
     writeFileSync(file, `state after ${epoch} epochs`);
@@ -39,6 +40,7 @@ describe('checkpoint', () => {
       fingerprint,
       epochLosses: Array.from({ length: epoch }, () => 0.25),
       replaceDamaged,
+      ...more,
     });
   }
 
@@ -108,6 +110,18 @@ describe('checkpoint', () => {
       await assert.rejects(commit(10, 'f', false, sheet), { type: 'POD_LOST' });
       assert.deepEqual(pod.store.keys('checkpoints/style_7/task/previews/'), []);
     });
+  });
+
+  it('keeps what was measured on held-out pictures, and says nothing of it where nothing was', async () => {
+    const validationLosses = [
+      { epoch: 0, loss: 0.5 },
+      { epoch: 5, loss: 0.25 },
+    ];
+    await commit(10);
+    assert.ok(!('validationLosses' in manifestOf(10)));
+    assert.ok(!('validationLosses' in (await find())));
+    await commit(20, 'f', false, null, { validationLosses });
+    assert.deepEqual((await find()).validationLosses, validationLosses);
   });
 
   it('writes the manifest after the data', async () => {

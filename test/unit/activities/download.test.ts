@@ -67,6 +67,14 @@ describe('download', () => {
     assert.equal((await run({ parameters })).stepsPerEpoch, 2 + 1 + 1);
   });
 
+  it('does not count pictures that are held out, and refuses to hold out more than half before it fetches any', async () => {
+    Object.assign(pod.deps.recipe, { repeats: 3, validationPictures: 2 });
+    assert.equal((await run()).imageCount, 24);
+    Object.assign(pod.deps.recipe, { validationPictures: 6 });
+    await assert.rejects(run(), { type: 'TOO_FEW_IMAGES', nonRetryable: true, message: /6 of 10 pictures/ });
+    assert.deepEqual(readdirSync(`${pod.jobDirectory}/images`), []);
+  });
+
   it('takes the tags as caption where there is none', async () => {
     await run({ tags: ['ink', 'loose lines'] });
     assert.equal(onDisk('0.txt'), 'ink, loose lines');

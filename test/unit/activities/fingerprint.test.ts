@@ -10,7 +10,7 @@ const PICTURES = [
 ];
 
 const fingerprintOf = (changes: Partial<TrainingConfig>): string =>
-  runFingerprint({ config: trainingConfig(changes), baseModelFingerprint: 'model', pictures: PICTURES });
+  runFingerprint({ config: { ...trainingConfig(), ...changes }, baseModelFingerprint: 'model', pictures: PICTURES });
 
 /** Of each key that came later, something else than its default. */
 const LATER: Partial<TrainingConfig> = {
@@ -27,6 +27,10 @@ const LATER: Partial<TrainingConfig> = {
   resizeMode: 'stretch',
   repeats: 2,
   triggerWord: 'inkwash',
+  validationPictures: 2,
+  validationEveryEpochs: 3,
+  earlyStopPatience: 4,
+  earlyStopMinDelta: 0.01,
 };
 
 describe('runFingerprint', () => {

@@ -135,6 +135,75 @@ describe('trainEpochChunk', () => {
     assert.ok(last.step > 0 && last.stepsPerSecond > 0 && last.estimatedSeconds >= 0);
   });
 
+  it('measures held-out pictures at the start, every so many epochs and at the end', async () => {
+    const config = { ...CONFIG, validationPictures: 1, validationEveryEpochs: 3 };
+    const first = await run(input({ config }));
+    assert.deepEqual(first.validationLosses, [{ epoch: 0, loss: 0.5 }]);
+    const rest = { config, fromEpoch: 2, untilEpoch: 4, checkpointFile: first.checkpointFile };
+    const second = await run(input(rest));
+    assert.deepEqual(second.validationLosses, [
+      { epoch: 3, loss: 0.2 },
+      { epoch: 4, loss: 0.1666667 },
+    ]);
+    const calls = ['prepare fresh', 'validate 0', 'train 0-2', 'train 2-3', 'validate 3', 'train 3-4', 'validate 4'];
+    assert.deepEqual(pod.trainer.calls, calls);
+    assert.deepEqual([second.stepsRun, second.epochLosses.length], [12, 2]);
+  });
+
+  it('does not measure again what the chunk before has measured, whether it resumes or not', async () => {
+    const config = { ...CONFIG, validationPictures: 1, validationEveryEpochs: 2 };
+    const { checkpointFile } = await run(input({ config }));
+    const next = input({ config, fromEpoch: 2, untilEpoch: 4, checkpointFile });
+    const undisturbed = await run(next);
+    pod.trainer.onStep = () => Promise.reject(new Error('boom'));
+    await codeOf(run(next));
+    pod.trainer.onStep = () => Promise.resolve();
+    assert.deepEqual((await run(next)).validationLosses, undisturbed.validationLosses);
+    assert.deepEqual(undisturbed.validationLosses, [{ epoch: 4, loss: 0.1666667 }]);
+  });
+
+  it('measures nothing, and says nothing of it, without held-out pictures', async () => {
+    const beats = heartbeatsOf(pod.environment);
+    assert.ok(!('validationLosses' in (await run())));
+    assert.ok(!beats.some((beat) => 'validationLoss' in (beat as TrainProgress)));
+    assert.ok(!pod.trainer.calls.some((call) => call.startsWith('validate')));
+  });
+
+  it('shows the last measurement in heartbeats, and leaves out what is not finite', async () => {
+    pod.trainer.stepMs = 15;
+    pod.trainer.validationLossAt = (epoch) => (epoch === 1 ? NaN : 1 / (2 + epoch));
+    const beats = heartbeatsOf(pod.environment);
+    const { validationLosses } = await run(
+      input({ config: { ...CONFIG, validationPictures: 1, validationEveryEpochs: 1 } }),
+    );
+    assert.deepEqual(
+      validationLosses?.map(({ epoch }) => epoch),
+      [0, 2],
+    );
+    assert.equal((beats[0] as TrainProgress).validationLoss, null);
+    assert.ok(beats.some((beat) => (beat as TrainProgress).validationLoss === 0.5));
+  });
+
+  it('gives a measurement more time than a step, but not for ever', async () => {
+    const config = { ...CONFIG, validationPictures: 1 };
+    pod.deps.timing.stallMs = 50;
+    pod.trainer.onValidate = () => new Promise((resolve) => setTimeout(resolve, 150));
+    await run(input({ config }));
+    pod.deps.timing.loadStallMs = 100;
+    pod.trainer.onValidate = () => new Promise(() => undefined);
+    const { checkpointFile } = await run(input({ config: CONFIG }));
+    assert.equal(await codeOf(run(input({ config, checkpointFile }))), 'TRAINING_STALLED');
+  });
+
+  it('stops in a measurement when cancelled', async () => {
+    pod.trainer.onValidate = () => new Promise((resolve) => setTimeout(resolve, 100));
+    const running = run(input({ config: { ...CONFIG, validationPictures: 1 } }));
+    await until(() => pod.trainer.calls.includes('validate 0'), 'measuring');
+    pod.environment.cancel();
+    await assert.rejects(running, CancelledFailure);
+    assert.ok(!pod.trainer.calls.some((call) => call.startsWith('train')));
+  });
+
   it('sends progress notices, and does not mind a backend that refuses them', async () => {
     pod.trainer.stepMs = 15;
     pod.backend.onNotice = () => {

@@ -77,6 +77,13 @@ describe('brushwork inspect', function () {
     assert.deepEqual(pictures.at(-1)?.trainedSize, { widthPx: 320, heightPx: 192 });
   });
 
+  it('tells which pictures will be held out, and counts steps without them', () => {
+    writeFileSync(inside('config.json'), '{"resolution": 256, "epochs": 5, "repeats": 3, "validation_pictures": 1}');
+    const { stdout } = inspect('--config', inside('config.json'));
+    assert.equal(stdout.match(/reduced to 256×256, held out of training$/gm)?.length, 1);
+    assert.match(stdout, /5 epochs without the 1 held out are 15 steps\.$/m);
+  });
+
   it('prints the same as JSON, and fails where a picture can not be used', () => {
     writeFileSync(inside('coffee.jpg'), readFileSync(inside('coffee.jpg')).subarray(0, 5000));
     const table = inspect();

@@ -41,6 +41,25 @@ describe('cli/loss-chart', () => {
     assert.equal(means.at(-1)?.x, 930);
   });
 
+  it('draws what was measured on held-out pictures over its epochs, from the very beginning on', () => {
+    const curve = { epochLosses: [0.5, 0.4, 0.3, 0.2], stepLosses: [] };
+    assert.equal(linesOf(lossChartSvg(curve)).length, 2);
+    const validationLosses = [
+      { epoch: 0, loss: 0.9 },
+      { epoch: 2, loss: 0.5 },
+      { epoch: 4, loss: 0.4 },
+    ];
+    const [, means = [], validation = []] = linesOf(lossChartSvg({ ...curve, validationLosses }));
+    assert.deepEqual(
+      validation.map(({ x }) => x),
+      [90, 510, 930],
+    );
+    const [first, second] = validation;
+    assert.ok(first && second && first.y >= 60 && first.y < second.y);
+    assert.equal(second.y, linesOf(lossChartSvg({ ...curve, validationLosses }))[1]?.[0]?.y, 'one scale for both');
+    assert.equal(means.length, 4);
+  });
+
   it('shows a single epoch as a dot', () => {
     const svg = lossChartSvg({ epochLosses: [0.25], stepLosses: [] });
     assert.match(svg, /<circle /);

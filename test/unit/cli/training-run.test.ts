@@ -11,6 +11,8 @@ import {
 } from '../../../common/errors.ts';
 import type { SheetRequest, StepReport, Trainer, TrainerPosition } from '../../../common/trainer.ts';
 import { PREVIEWS } from '../../support/previews.ts';
+import type { TrainingConfig } from '../../../common/types.ts';
+import { trainingConfig } from '../../support/training-config.ts';
 import { jobOf } from './support/job.ts';
 
 const STEPS_PER_EPOCH = 2;
@@ -18,8 +20,11 @@ const STEPS_PER_EPOCH = 2;
 /** Counts steps instead of training, and writes the count where the weights would go. */
 class CountingTrainer implements Trainer {
   readonly checkpointsAt: number[] = [];
+  readonly validatedAt: number[] = [];
   failsAtStep = -1;
   onSheet: (steps: number) => void = () => undefined;
+  validationLossAt = (epoch: number): number => 1 / (1 + epoch);
+  onValidate: (epoch: number) => void = () => undefined;
   #steps = 0;
 
   runtime(): never {
@@ -47,6 +52,13 @@ class CountingTrainer implements Trainer {
       onStep({ step, epoch, loss: 1 / (step + 1), timesteps: [step], learningRate: 1e-4, durationMs: 1 });
     }
     return { position: this.position(), stopped: signal.aborted };
+  }
+
+  async validate(signal: AbortSignal): Promise<number | null> {
+    const { epochsRun } = this.position();
+    this.validatedAt.push(epochsRun);
+    this.onValidate(epochsRun);
+    return signal.aborted ? null : this.validationLossAt(epochsRun);
   }
 
   async saveCheckpoint(file: string): Promise<TrainerPosition> {
@@ -87,13 +99,20 @@ describe('training run', () => {
 
   function run(
     epochs: number,
-    options: { resume?: boolean; stop?: AbortController; isTTY?: boolean; into?: string; previews?: boolean } = {},
+    options: {
+      resume?: boolean;
+      stop?: AbortController;
+      isTTY?: boolean;
+      into?: string;
+      previews?: boolean;
+      config?: Partial<TrainingConfig>;
+    } = {},
   ) {
-    const { resume = false, stop = new AbortController(), isTTY = false, into = directory } = options;
+    const { resume = false, stop = new AbortController(), isTTY = false, into = directory, config = {} } = options;
     return runTraining({
       trainer,
       sheet: options.previews === true ? PREVIEWS.sheet : null,
-      job: jobOf({ imageDirectory: images, epochs }),
+      job: jobOf({ imageDirectory: images, config: trainingConfig({ dropout: 0, epochs, ...config }) }),
       baseModelFingerprint: 'f00',
       stepsPerEpoch: 2,
       target: new OutputDirectory(into, resume),
@@ -174,6 +193,116 @@ describe('training run', () => {
     assert.equal(await run(25, { resume: true }), 0);
     assert.deepEqual(trainer.checkpointsAt, [20, 40]);
     assert.equal(lines(), 50);
+  });
+
+  describe('with held-out pictures', () => {
+    const config = { validationPictures: 1, validationEveryEpochs: 4 };
+    const validated = () => readFileSync(path.join(directory, 'validation.jsonl'), 'utf8');
+
+    beforeEach(() => writeFileSync(path.join(images, 'c.png'), 'c'));
+
+    it('measures before the first epoch, every so many and at the end, and writes it down', async () => {
+      assert.equal(await run(10, { config }), 0);
+      assert.deepEqual(trainer.validatedAt, [0, 4, 8, 10]);
+      assert.equal(
+        validated(),
+        '{"epoch":0,"loss":1}\n{"epoch":4,"loss":0.2}\n{"epoch":8,"loss":0.1111111}\n{"epoch":10,"loss":0.09090909}\n',
+      );
+      assert.match(text, /^epoch 8 {2}validation loss 0\.1111$/m);
+      assert.match(text, /^held out of training: [abc]\.png$/m);
+      assert.equal(lines(), 20);
+    });
+
+    it('leaves no file of it without', async () => {
+      await run(10, { config });
+      rmSync(path.join(images, 'c.png'));
+      await run(10);
+      assert.ok(!existsSync(path.join(directory, 'validation.jsonl')));
+    });
+
+    it('measures the same after a crash', async () => {
+      await run(25, { config });
+      const undisturbed = validated();
+      trainer = new CountingTrainer();
+      trainer.failsAtStep = 33;
+      await assert.rejects(run(25, { config }), GpuFaultError);
+      trainer = new CountingTrainer();
+      await run(25, { config, resume: true });
+      assert.deepEqual(trainer.validatedAt, [12, 16, 20, 24, 25]);
+      assert.equal(validated(), undisturbed);
+    });
+
+    it('does not go on when what was measured is lost, or with other pictures held out', async () => {
+      trainer.failsAtStep = 33;
+      await assert.rejects(run(25, { config }), GpuFaultError);
+      writeFileSync(path.join(images, 'd.png'), 'd');
+      const more = { ...config, validationPictures: 2 };
+      await assert.rejects(run(25, { config: more, resume: true }), /another validation_pictures/);
+      rmSync(path.join(images, 'd.png'));
+      rmSync(path.join(directory, 'validation.jsonl'));
+      await assert.rejects(run(25, { config, resume: true }), /validation\.jsonl of the run to resume is gone/);
+    });
+
+    describe('and an early stop', () => {
+      const early = { ...config, validationEveryEpochs: 5, earlyStopPatience: 3 };
+      /** Best after 15 epochs: three measurements without a better one are over after 30. */
+      const lossAt = (epoch: number) => 1 + Math.abs(epoch - 15) / 100;
+
+      it('ends where a chunk ends, with weights and a curve', async () => {
+        trainer.validationLossAt = lossAt;
+        assert.equal(await run(100, { config: early }), 0);
+        assert.match(
+          text,
+          /^stopped early after epoch 30 of 100: The validation loss has not improved on 1\.000, as after epoch 15, in 3/m,
+        );
+        assert.equal(readFileSync(path.join(directory, 'lora_weights.safetensors'), 'utf8'), '60');
+        assert.ok(existsSync(path.join(directory, 'loss.png')));
+        assert.ok(!existsSync(path.join(directory, 'checkpoint.safetensors')));
+      });
+
+      it('ends at the same epoch however often it is interrupted', async () => {
+        for (let stops = 0; ; stops++) {
+          assert.ok(stops < 100);
+          trainer = new CountingTrainer();
+          trainer.validationLossAt = lossAt;
+          const stop = new AbortController();
+          const atStep = stops * 3 + 1;
+          const train = trainer.train.bind(trainer);
+          trainer.train = (untilEpoch, onStep, signal) =>
+            train(untilEpoch, (report) => (onStep(report), report.step >= atStep && stop.abort()), signal);
+          if ((await run(100, { config: early, stop, resume: stops > 0 })) === 0) break;
+        }
+        assert.equal(readFileSync(path.join(directory, 'lora_weights.safetensors'), 'utf8'), '60');
+      });
+
+      it('does not end within a chunk, where an undisturbed run does not ask', async () => {
+        const impatient = { ...early, earlyStopPatience: 1 };
+        /** Worse in the middle of each chunk, better than ever at its end. */
+        const restless = (epoch: number) => (epoch % 10 === 5 ? 9 : 1 / (1 + epoch));
+        trainer.validationLossAt = restless;
+        const stop = new AbortController();
+        const train = trainer.train.bind(trainer);
+        trainer.train = (untilEpoch, onStep, signal) =>
+          train(untilEpoch, (report) => (onStep(report), report.step === 12 && stop.abort()), signal);
+        assert.equal(await run(20, { config: impatient, stop }), INTERRUPTED);
+        trainer = new CountingTrainer();
+        trainer.validationLossAt = restless;
+        assert.equal(await run(20, { config: impatient, resume: true }), 0);
+        assert.equal(readFileSync(path.join(directory, 'lora_weights.safetensors'), 'utf8'), '40');
+      });
+
+      it('ends at the same epoch after an interruption in the very measurement that decides', async () => {
+        trainer.validationLossAt = lossAt;
+        const stop = new AbortController();
+        trainer.onValidate = (epoch) => epoch === 30 && stop.abort();
+        assert.equal(await run(100, { config: early, stop }), INTERRUPTED);
+        trainer = new CountingTrainer();
+        trainer.validationLossAt = lossAt;
+        assert.equal(await run(100, { config: early, resume: true }), 0);
+        assert.deepEqual(trainer.validatedAt, [30]);
+        assert.equal(readFileSync(path.join(directory, 'lora_weights.safetensors'), 'utf8'), '60');
+      });
+    });
   });
 
   it('refuses to write over an interrupted run, or to go on with other pictures', async () => {

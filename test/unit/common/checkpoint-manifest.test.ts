@@ -46,6 +46,17 @@ describe('checkpoint manifest', () => {
     }
   });
 
+  it('may hold what was measured on held-out pictures', () => {
+    const validated = {
+      ...manifest,
+      validationLosses: [
+        { epoch: 0, loss: 0.6 },
+        { epoch: 2, loss: 0.3 },
+      ],
+    };
+    assert.deepEqual(parseManifest(bytesOf(validated), KEY, JOB), validated);
+  });
+
   it('has keys that sort like epochs and tell them', () => {
     const keys = [1000, 10, 2].map((epoch) => manifestKey(JOB, epoch));
     assert.deepEqual([...keys].sort().map(epochOfKey), [2, 10, 1000]);
@@ -82,6 +93,10 @@ describe('checkpoint manifest', () => {
     ['a negative size', bytesOf({ ...manifest, objects: [{ ...manifest.objects[0], sizeBytes: -1 }] })],
     ['a missing loss', bytesOf({ ...manifest, epochLosses: [1] })],
     ['a loss that is no number', bytesOf({ ...manifest, epochLosses: [1, null] })],
+    ['a measurement of no epoch', bytesOf({ ...manifest, validationLosses: [{ loss: 1 }] })],
+    ['a measurement of a later epoch', bytesOf({ ...manifest, validationLosses: [{ epoch: 3, loss: 1 }] })],
+    ['a measurement that is no number', bytesOf({ ...manifest, validationLosses: [{ epoch: 1, loss: null }] })],
+    ['measurements that are no list', bytesOf({ ...manifest, validationLosses: { epoch: 1, loss: 1 } })],
     ['no versions', bytesOf({ ...manifest, versions: undefined })],
   ] as const) {
     it(`is refused with ${defect}`, () => {

@@ -57,6 +57,10 @@ describe('loadConfig', () => {
       resizeMode: 'crop',
       repeats: 1,
       triggerWord: null,
+      validationPictures: 0,
+      validationEveryEpochs: 5,
+      earlyStopPatience: null,
+      earlyStopMinDelta: 0,
       gradientCheckpointing: false,
     });
     assert.equal(config.trainer.device, 'auto');
@@ -171,6 +175,11 @@ describe('loadConfig', () => {
       ['a misspelt section', 'workflows: {}', /workflows is not a setting; did you mean workflow/],
       ['a duration without unit', 'backend: { timeout: 10 }', /backend\.timeout must be a duration/],
       ['an unknown recipe key', 'training: { recipe: { rnak: 8 } }', /unknown key "rnak" \(did you mean "rank"\?\)/],
+      [
+        'an early stop without a validation',
+        'training: { recipe: { early_stop_patience: 3 } }',
+        /training\.recipe: early_stop_patience is 3, but validation_pictures is 0/,
+      ],
       ['a recipe value out of range', 'training: { recipe: { dropout: 2 } }', /dropout must be a number from 0 to 0.9/],
       ['a list where a section belongs', 'pod: [1]', /pod must be a mapping/],
       ['a fence shorter than the hold', 'pod: { fence: 20s }', /pod\.fence must be longer/],

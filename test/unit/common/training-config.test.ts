@@ -40,6 +40,10 @@ describe('parseTrainingConfig', () => {
       resize_mode: 'stretch',
       repeats: 3,
       trigger_word: 'ink wash',
+      validation_pictures: 2,
+      validation_every_epochs: 3,
+      early_stop_patience: 4,
+      early_stop_min_delta: 0.01,
       gradient_checkpointing: true,
     };
     assert.deepEqual(Object.keys(json), Object.keys(TRAINING_CONFIG_KEYS));
@@ -73,6 +77,10 @@ describe('parseTrainingConfig', () => {
       resizeMode: 'stretch',
       repeats: 3,
       triggerWord: 'ink wash',
+      validationPictures: 2,
+      validationEveryEpochs: 3,
+      earlyStopPatience: 4,
+      earlyStopMinDelta: 0.01,
       gradientCheckpointing: true,
     });
     assert.deepEqual(trainingConfigJson(config), json);
@@ -188,6 +196,10 @@ describe('trainingConfigFor', () => {
       resizeMode: 'crop',
       repeats: 1,
       triggerWord: null,
+      validationPictures: 0,
+      validationEveryEpochs: 5,
+      earlyStopPatience: null,
+      earlyStopMinDelta: 0,
       gradientCheckpointing: false,
     });
   });

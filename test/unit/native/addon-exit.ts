@@ -18,7 +18,7 @@ async function startTraining(directory: string): Promise<NativeTrainer> {
     tokenIds: new Int32Array(77),
   };
   const config = trainingConfig({ seed: 1, dropout: 0, learningRate: 1e-3, weightDecay: 0, epochs: 1_000_000 });
-  await trainer.startJob({ config, images: [image], emptyTokenIds: image.tokenIds });
+  await trainer.startJob({ config, images: [image], validationImages: [], emptyTokenIds: image.tokenIds });
   return trainer;
 }
 

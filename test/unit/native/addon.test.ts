@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { InvalidRequestError } from '../../../common/errors.ts';
 import type { NativeAddon, NativeStepReport, NativeTrainer } from '../../../native/native.ts';
-import { SIDE_PX, addonForAllTests, job, sampleOptions } from './support/addon.ts';
+import { SIDE_PX, addonForAllTests, image, job, sampleOptions } from './support/addon.ts';
 
 const EXIT_SCRIPT = fileURLToPath(new URL('./addon-exit.ts', import.meta.url));
 
@@ -88,6 +88,30 @@ describe('native addon', function () {
   it('goes on after a stop', async () => {
     const { position } = await trainer.train(10, () => undefined);
     assert.equal(position.epochsRun, 10);
+  });
+
+  it('measures held-out pictures, which changes nothing else', async () => {
+    await trainer.startJob(job());
+    await assert.rejects(trainer.validate(), { code: 'INVALID_REQUEST', message: /holds no pictures out/ });
+    await trainer.train(2, () => undefined);
+    const plain = path.join(directory, 'plain.safetensors');
+    await trainer.saveCheckpoint(plain);
+
+    await trainer.startJob({ ...job(), validationImages: [image(2), image(3)] });
+    const before = await trainer.validate();
+    assert.ok(before !== null && before > 0);
+    await trainer.train(1, () => undefined);
+    const between = await trainer.validate();
+    assert.notEqual(between, before);
+    assert.equal(await trainer.validate(), between);
+    await trainer.train(2, () => undefined);
+    const validated = path.join(directory, 'validated.safetensors');
+    await trainer.saveCheckpoint(validated);
+    assert.deepEqual(readFileSync(validated), readFileSync(plain));
+
+    const stopped = trainer.validate();
+    trainer.stop();
+    assert.equal(await stopped, null);
   });
 
   it('resumes from a checkpoint to byte-identical weights', async () => {

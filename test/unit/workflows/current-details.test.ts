@@ -10,6 +10,8 @@ const status: TrainStatus = {
   epoch: 30,
   totalEpochs: 200,
   loss: 0.123456,
+  validationLoss: null,
+  earlyStop: null,
   host: 'gpu-7',
   gpu: 'NVIDIA L4',
   lastCheckpoint: { manifestKey: 'k', epoch: 20, step: 240, fingerprint: 'f' },
@@ -39,6 +41,13 @@ describe('currentDetails', () => {
     assert.ok(!currentDetails(status).includes('Contact sheet'));
     const lastCheckpoint = { manifestKey: 'k', epoch: 20, step: 240, fingerprint: 'f', previewKey: 'a/b.png' };
     assert.ok(currentDetails({ ...status, lastCheckpoint }).endsWith('| Contact sheet | a/b.png |'));
+  });
+
+  it('says what was measured on held-out pictures and why training ended early, where there is something to say', () => {
+    assert.ok(!/Validation|early/.test(currentDetails(status)));
+    const text = currentDetails({ ...status, validationLoss: 0.123456, earlyStop: 'No better one.' });
+    assert.ok(text.includes('| Validation loss | 0.1235 |'));
+    assert.ok(text.includes('| Stopped early | No better one. |'));
   });
 
   it('says what it waits for and the last error', () => {

@@ -85,14 +85,14 @@ export class FakePod {
       },
       trainEpochChunk: async (input) => {
         await this.#do('trainEpochChunk', input, `${input.fromEpoch}-${input.untilEpoch}`);
-        return chunkResult(input);
+        return chunkResult(input, world.validationLossAt);
       },
       checkpoint: async (input) => {
         await this.#do('checkpoint', input, `${input.epoch}`);
-        const { epoch, step, fingerprint, epochLosses, previewFile } = input;
+        const { epoch, step, fingerprint, epochLosses, validationLosses, previewFile } = input;
         const preview = typeof previewFile === 'string' ? { previewKey: `bucket${previewFile}` } : {};
         const ref = { manifestKey: `manifest-${epoch}`, epoch, step, fingerprint, ...preview };
-        world.manifests.set(epoch, { ...ref, losses: epochLosses });
+        world.manifests.set(epoch, { ...ref, losses: epochLosses, ...(validationLosses && { validationLosses }) });
         return { checkpoint: ref, sizeBytes: 1, uploadMs: 1 };
       },
       upload: async (input) => {

@@ -1,7 +1,7 @@
 import { ApplicationFailure } from '@temporalio/activity';
 import type { ControlActivities, PicturesActivities, PodActivities } from '../../../activities/index.ts';
 import type { NotifyInput, TrainEpochChunkInput } from '../../../common/activity-types.ts';
-import type { CheckpointRef } from '../../../common/types.ts';
+import type { CheckpointRef, ValidationLoss } from '../../../common/types.ts';
 import { trainingConfig } from '../../support/training-config.ts';
 
 type ActivityName = keyof PodActivities | keyof ControlActivities | keyof PicturesActivities;
@@ -12,9 +12,11 @@ export class World {
   /** `name@pod what` at the start of each pod activity, `name@pod what done` at its end, `name what` for the others. */
   readonly log: string[] = [];
   readonly notices: NotifyInput[] = [];
-  readonly manifests = new Map<number, CheckpointRef & { losses: number[] }>();
+  readonly manifests = new Map<number, CheckpointRef & { losses: number[]; validationLosses?: ValidationLoss[] }>();
   /** Training of the fake pods: 30 epochs, so three chunks. */
   config = trainingConfig({ epochs: 30, batchSize: 3 });
+  /** What the pods measure on held-out pictures, where there are some. */
+  validationLossAt: (epoch: number) => number = (epoch) => 1 / (1 + epoch);
   readonly #hooks = new Map<ActivityName, Hook>();
   readonly #over = Promise.withResolvers<never>();
 
@@ -59,8 +61,10 @@ export class World {
         const found = [...this.manifests.values()]
           .filter(({ manifestKey }) => !input.excludedManifestKeys.includes(manifestKey))
           .sort((a, b) => b.epoch - a.epoch);
-        const checkpoints = found.map(({ losses: _, ...ref }) => ref);
-        return { checkpoint: checkpoints[0] ?? null, checkpoints, epochLosses: found[0]?.losses ?? [] };
+        const checkpoints = found.map(({ losses: _, validationLosses: _measured, ...ref }) => ref);
+        const { losses: epochLosses = [], validationLosses } = found[0] ?? {};
+        const checkpoint = checkpoints[0] ?? null;
+        return { checkpoint, checkpoints, epochLosses, ...(validationLosses && { validationLosses }) };
       },
       promote: async (input) => {
         await this.enter('promote', '', input, input.stagingPrefix);
@@ -98,13 +102,20 @@ export async function until(done: () => boolean | Promise<boolean>, what: string
 }
 
 /** What a pod answers to a chunk. */
-export function chunkResult(input: TrainEpochChunkInput) {
+export function chunkResult(input: TrainEpochChunkInput, validationLossAt: (epoch: number) => number) {
   const epochs = input.untilEpoch - input.fromEpoch;
+  const { validationPictures, validationEveryEpochs } = input.config;
+  const measuredAt: number[] = [];
+  const first = input.fromEpoch === 0 ? 0 : input.fromEpoch + validationEveryEpochs;
+  for (let epoch = first; epoch <= input.untilEpoch; epoch += validationEveryEpochs) measuredAt.push(epoch);
   return {
     epochsRun: input.untilEpoch,
     stepsRun: input.untilEpoch * 12,
     loss: 0.1,
     epochLosses: Array.from({ length: epochs }, (_, i) => 1 / (1 + input.fromEpoch + i)),
+    ...(validationPictures > 0 && {
+      validationLosses: measuredAt.map((epoch) => ({ epoch, loss: validationLossAt(epoch) })),
+    }),
     checkpointFile: `/pod/epoch-${input.untilEpoch}.safetensors`,
     // The second chunk's goes without one.
     previewFile: input.untilEpoch === 20 ? null : `/pod/epoch-${input.untilEpoch}.png`,

@@ -35,6 +35,10 @@ export class FakeTrainer implements Trainer {
   moreWeights: string[] = [];
   /** Called by `drawSheet`; may throw, or never resolve. */
   onSheet: (signal: AbortSignal) => Promise<void> = () => Promise.resolve();
+  /** Called by `validate`; may never resolve. */
+  onValidate: () => Promise<void> = () => Promise.resolve();
+  /** What `validate` measures after so many epochs. */
+  validationLossAt: (epoch: number) => number = (epoch) => 1 / (2 + epoch);
   readonly calls: string[] = [];
   #job: TrainerJob | null = null;
   #pictures: string[] = [];
@@ -93,6 +97,12 @@ export class FakeTrainer implements Trainer {
       onStep({ step, epoch, loss: 1 / (1 + epoch), timesteps: [1], learningRate: 1e-4, durationMs: this.stepMs });
     }
     return { position: this.#position(), stopped: false };
+  }
+
+  async validate(signal: AbortSignal): Promise<number | null> {
+    this.calls.push(`validate ${this.#state.epochsRun}`);
+    await Promise.race([this.onValidate(), this.#killed.promise]);
+    return signal.aborted ? null : this.validationLossAt(this.#state.epochsRun);
   }
 
   async saveCheckpoint(file: string): Promise<TrainerPosition> {

@@ -27,9 +27,12 @@ export function job(changes: Partial<NativeJob['config']> = {}): NativeJob {
     ...changes,
   });
   for (const field of ['resolutionPx', 'resizeMode', 'triggerWord'] as const) delete config[field];
+  for (const field of ['validationPictures', 'validationEveryEpochs'] as const) delete config[field];
+  for (const field of ['earlyStopPatience', 'earlyStopMinDelta'] as const) delete config[field];
   return {
     config,
     images: [image(0), image(1)],
+    validationImages: [],
     emptyTokenIds: new Int32Array(77).fill(1023).fill(1022, 0, 1),
   };
 }

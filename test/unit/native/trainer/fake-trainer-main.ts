@@ -68,6 +68,15 @@ class FakeTrainer implements NativeTrainer {
     if (this.#seed >= 2 && this.#seed <= 5) await sleep(10_000);
   }
 
+  async validate(): Promise<number | null> {
+    this.#stopped = false;
+    for (let pass = 0; pass < (this.#seed === 8 ? 1000 : 1); pass++) {
+      await sleep(2);
+      if (this.#stopped) return null;
+    }
+    return 0.25;
+  }
+
   stop(): void {
     this.#stopped = true;
   }

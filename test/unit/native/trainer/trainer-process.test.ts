@@ -19,7 +19,16 @@ import { TrainerProcess } from '../../../../native/trainer/trainer-process.ts';
 import { trainingConfig } from '../../../support/training-config.ts';
 
 /** Seeds that make the fake trainer behave in one way or another. */
-const SCENARIOS = { slow: 0, fast: 1, segfault: 2, badAlloc: 3, lossNotFinite: 4, killed: 5, hangsInPrepare: 6 };
+const SCENARIOS = {
+  slow: 0,
+  fast: 1,
+  segfault: 2,
+  badAlloc: 3,
+  lossNotFinite: 4,
+  killed: 5,
+  hangsInPrepare: 6,
+  slowValidation: 8,
+};
 
 const NEVER = new AbortController().signal;
 
@@ -113,6 +122,19 @@ describe('trainer process', () => {
     assert.deepEqual(trainer.position('job-1'), position);
     const again = await trainer.train(5, () => assert.fail('no step expected'), cancel.signal);
     assert.deepEqual(again, { position, stopped: true });
+  });
+
+  it('measures the held-out pictures, and stops that soon after the signal', async () => {
+    await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
+    assert.equal(await trainer.validate(NEVER), 0.25);
+    await trainer.prepare(jobOf(SCENARIOS.slowValidation), null, NEVER);
+    const cancel = new AbortController();
+    setTimeout(() => cancel.abort(), 50);
+    const startMs = performance.now();
+    assert.equal(await trainer.validate(cancel.signal), null);
+    assert.ok(performance.now() - startMs < 1_500, 'all of it takes 2 s');
+    assert.equal(await trainer.validate(cancel.signal), null);
+    assert.ok(trainer.position('job-1'), 'the run may go on');
   });
 
   it('goes on from a checkpoint and writes one', async () => {

@@ -139,8 +139,8 @@ describe('trainer process with the real addon', function () {
   it('stops a contact sheet at the next step, and trains on', async () => {
     await scene.trainer.prepare(scene.jobOf(), null, NEVER);
     const look = { sampler: 'ddim', stepCount: 900, guidanceScale: 5, seed: 0, sidePx: null } as const;
-    const file = scene.inside('stopped.png');
-    const sheet: SheetRequest = { ...look, prompts: ['a hill'], directory: scene.inside('stopped'), file };
+    const file = scene.inside('stopped-sheet.png');
+    const sheet: SheetRequest = { ...look, prompts: ['a hill'], directory: scene.inside('stopped-sheet'), file };
     const called = new AbortController();
     const drawing = scene.trainer.drawSheet(sheet, called.signal);
     await until(() => existsSync(sheet.directory), 'the drawing');

@@ -109,8 +109,9 @@ export async function trainEpochChunk(
   }
 }
 
-function lossNotFinite({ fromEpoch, untilEpoch }: TrainEpochChunkInput): LossNotFiniteError {
+function lossNotFinite({ fromEpoch, untilEpoch, config }: TrainEpochChunkInput): LossNotFiniteError {
+  const precision = config.mixedPrecision === 'fp16' ? ', or use mixed_precision "no" or "bf16"' : '';
   return new LossNotFiniteError(
-    `An epoch between ${fromEpoch + 1} and ${untilEpoch} has no finite loss at all: lower learning_rate, or use mixed_precision "no" or "bf16".`,
+    `An epoch between ${fromEpoch + 1} and ${untilEpoch} has no finite loss at all: lower learning_rate${precision}.`,
   );
 }

@@ -13,7 +13,7 @@ import type {
   TrainerConfig,
   TrainingDefaults,
 } from './config-types.ts';
-import { earlyStopFault, readTrainingConfig } from './training-config.ts';
+import { contradictionIn, readTrainingConfig } from './training-config.ts';
 import type { ActivityLimits, LimitName } from './types.ts';
 import { originOf } from './webhook-origin.ts';
 
@@ -215,7 +215,7 @@ export function readTraining({ root, faults }: Sources): TrainingDefaults {
   const section = root.section('training');
   const instancePrompt = section.text('instancePrompt');
   const { values, faults: recipeFaults } = readTrainingConfig(section.raw('recipe') ?? {});
-  const together = earlyStopFault(values);
+  const together = contradictionIn(values);
   for (const fault of [...recipeFaults, ...(together === null ? [] : [together])]) {
     faults.push(`${section.path}.recipe: ${fault}.`);
   }

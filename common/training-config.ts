@@ -116,8 +116,7 @@ export function requestedTrainingConfig(parameters: RequestedParameters): Record
  * @param parameters - what the job message set
  * @param defaults - what the service's configuration (or `--config`) sets
  * @param context - number of pictures and the device's precision
- * @throws InvalidRequestError when a requested parameter is out of range, or when training shall stop by a validation that
- *   is off
+ * @throws InvalidRequestError when a requested parameter is out of range, or when two do not go together
  * @throws TooFewImagesError when validation would take more pictures than it leaves
  */
 export function trainingConfigFor(
@@ -127,7 +126,7 @@ export function trainingConfigFor(
 ): TrainingConfig {
   const given = { ...defaults, ...parseTrainingConfig(requestedTrainingConfig(parameters), 'The job message') };
   const table = tableDefaults();
-  checkValidation({ ...table, ...given }, context.imageCount);
+  checkTogether({ ...table, ...given }, context.imageCount);
   return {
     ...table,
     epochs: defaultEpochs(context.imageCount - (given.validationPictures ?? 0), given.repeats),
@@ -151,24 +150,36 @@ export function picturesPerEpoch(
 }
 
 /**
- * What is wrong with an early stop: it needs a validation.
+ * What of a configuration does not go together: an early stop without validation, or a learning rate of the text encoder
+ * with an optimizer that finds one for all.
  *
  * @param config - complete, or what a file sets
  * @returns a phrase, or null
  */
-export function earlyStopFault({
+export function contradictionIn({
   validationPictures = 0,
   earlyStopPatience = null,
+  optimizer,
+  trainTextEncoder = false,
+  textEncoderLearningRate = null,
 }: PartialTrainingConfig): string | null {
-  if (earlyStopPatience === null || validationPictures > 0) return null;
-  return (
-    `early_stop_patience is ${earlyStopPatience}, but validation_pictures is 0, and the losses of training itself go up ` +
-    'and down by chance: set validation_pictures, or early_stop_patience to null'
-  );
+  if (earlyStopPatience !== null && validationPictures === 0) {
+    return (
+      `early_stop_patience is ${earlyStopPatience}, but validation_pictures is 0, and the losses of training itself go up ` +
+      'and down by chance: set validation_pictures, or early_stop_patience to null'
+    );
+  }
+  if (trainTextEncoder && textEncoderLearningRate !== null && optimizer === 'prodigy') {
+    return (
+      `text_encoder_learning_rate is ${textEncoderLearningRate}, but prodigy finds one learning rate for all: set it to ` +
+      'null, or take another optimizer'
+    );
+  }
+  return null;
 }
 
-function checkValidation(config: TrainingConfig, imageCount: number): void {
-  const fault = earlyStopFault(config);
+function checkTogether(config: TrainingConfig, imageCount: number): void {
+  const fault = contradictionIn(config);
   if (fault !== null) throw new InvalidRequestError(`The training configuration can't be used: ${fault}.`);
   const { validationPictures } = config;
   const mostHeldOut = Math.floor(imageCount / 2);

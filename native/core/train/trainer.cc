@@ -305,10 +305,11 @@ bool Trainer::window_ends_after(int64_t micro_steps) const {
 }
 
 void Trainer::fail_diverged() const {
+  const bool is_half = model_.unet.dtype() == torch::kFloat16;
   throw Error(ErrorCode::kLossNotFinite,
               "The loss became NaN or infinite at micro-step " + std::to_string(micro_steps_run_ - 1) + " (epoch " +
-                  std::to_string((micro_steps_run_ - 1) / micro_steps_per_epoch()) +
-                  "). Lower the learning rate, or train with mixed_precision bf16 or no, from the last checkpoint.");
+                  std::to_string((micro_steps_run_ - 1) / micro_steps_per_epoch()) + "). Lower the learning rate" +
+                  (is_half ? ", or train with mixed_precision bf16 or no" : "") + ".");
 }
 
 RunState Trainer::state() const {

@@ -218,6 +218,19 @@ describe('trainingConfigFor', () => {
     });
   }
 
+  it('refuses a learning rate of the text encoder beside an optimizer that finds one for all', () => {
+    const context = { imageCount: 20, mixedPrecisionDefault: 'no' } as const;
+    const own = { trainTextEncoder: true, textEncoderLearningRate: 1e-5 } as const;
+    const refused = {
+      code: 'INVALID_REQUEST',
+      message: /text_encoder_learning_rate is 0.00001, but prodigy finds one/,
+    };
+    assert.throws(() => trainingConfigFor(NOTHING, { ...own, optimizer: 'prodigy' }, context), refused);
+    for (const apart of [{ optimizer: 'lion' }, { optimizer: 'prodigy', trainTextEncoder: false }] as const) {
+      trainingConfigFor(NOTHING, { ...own, ...apart }, context);
+    }
+  });
+
   it('refuses parameters out of range', () => {
     const context = { imageCount: 20, mixedPrecisionDefault: 'no' } as const;
     assert.throws(() => trainingConfigFor({ ...NOTHING, epochs: 0 }, {}, context), /The job message.*epochs/);

@@ -4,14 +4,11 @@ import { mock } from 'node:test';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { createPodActivities } from '../../../activities/index.ts';
 import type { PodActivities } from '../../../activities/index.ts';
-import { checkpointFile } from '../../../activities/job-files.ts';
-import { GpuFaultError, PodLostError } from '../../../common/errors.ts';
+import { PodLostError } from '../../../common/errors.ts';
 import type { TrainEpochChunkInput, TrainEpochChunkResult, TrainProgress } from '../../../common/activity-types.ts';
-import { PREVIEWS } from '../../support/previews.ts';
+import { PICTURES, chunkInput } from './support/chunk.ts';
 import { heartbeatsOf, until } from './support/heartbeats.ts';
 import { CONFIG, TestPod } from './support/pod.ts';
-
-const PICTURES = 3;
 
 describe('trainEpochChunk', () => {
   let pod: TestPod;
@@ -24,19 +21,7 @@ describe('trainEpochChunk', () => {
   });
   afterEach(() => pod.close());
 
-  function input(overrides: Partial<TrainEpochChunkInput> = {}): TrainEpochChunkInput {
-    return {
-      ...pod.ids,
-      jobDirectory: pod.jobDirectory,
-      checkpointFile: null,
-      config: CONFIG,
-      fromEpoch: 0,
-      stepsPerEpoch: PICTURES,
-      untilEpoch: 2,
-      webhookOrigin: 'https://backend.example',
-      ...overrides,
-    };
-  }
+  const input = (overrides: Partial<TrainEpochChunkInput> = {}) => chunkInput(pod, overrides);
 
   function run(chunk = input()): Promise<TrainEpochChunkResult> {
     return pod.environment.run(activities.trainEpochChunk, chunk);
@@ -57,53 +42,6 @@ describe('trainEpochChunk', () => {
     assert.deepEqual(result.epochLosses, [1, 0.5]);
     assert.equal(result.loss, 0.5);
     assert.ok(existsSync(result.checkpointFile));
-  });
-
-  describe('with previews', () => {
-    beforeEach(() => {
-      activities = createPodActivities({ ...pod.deps, previews: PREVIEWS });
-    });
-
-    it('draws a sheet after the checkpoint was saved', async () => {
-      let saved = false;
-      pod.trainer.onSheet = async () => {
-        await Promise.resolve();
-        saved = existsSync(checkpointFile(pod.jobDirectory, 2));
-      };
-      const result = await run();
-      assert.equal(result.previewFile, `${pod.jobDirectory}/previews/epoch-000002.png`);
-      assert.ok(saved && existsSync(result.previewFile));
-    });
-
-    it('does not mind that none can be drawn, nor a trainer that dies of it', async () => {
-      pod.trainer.onSheet = async () => {
-        await pod.trainer.kill();
-        throw new GpuFaultError('the trainer is gone');
-      };
-      const first = await run();
-      assert.deepEqual([first.epochsRun, first.previewFile], [2, null]);
-      const second = await run(input({ fromEpoch: 2, untilEpoch: 4, checkpointFile: first.checkpointFile }));
-      assert.equal(second.stepsRun, 12);
-      assert.ok(pod.trainer.calls.includes('prepare epoch-000002.safetensors'));
-    });
-
-    it('does not count as stalled while it draws', async () => {
-      pod.deps.timing.stallMs = 50;
-      pod.trainer.onSheet = () => new Promise((resolve) => setTimeout(resolve, 200));
-      assert.notEqual((await run()).previewFile, null);
-    });
-
-    it('stops drawing when cancelled', async () => {
-      pod.trainer.onSheet = (signal) =>
-        new Promise((_resolve, reject) => {
-          signal.addEventListener('abort', () => reject(signal.reason as Error));
-        });
-      const running = run();
-      await until(() => pod.trainer.calls.includes('sheet at 2'), 'drawing');
-      pod.environment.cancel();
-      await assert.rejects(running, CancelledFailure);
-      assert.ok(!pod.trainer.calls.includes('kill'));
-    });
   });
 
   it('goes on without loading where the trainer stands already', async () => {

@@ -70,7 +70,7 @@ Napi::Function TrainerObject::define(Napi::Env env) {
 TrainerObject::TrainerObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<TrainerObject>(info), options_(to_trainer_options(info[0])) {
   try {
-    require_device(options_.device);
+    prepare_device(options_.device);
   } catch (...) {
     throw to_js_error(info.Env(), describe_current_exception());
   }

@@ -37,7 +37,7 @@ ModelChoice read_model_choice(Options& options) {
   at::set_num_threads(static_cast<int>(options.integer("threads", at::get_num_threads())));
   ModelChoice model{options.string("model"), options.string("precision", "no"),
                     device == "cuda" ? torch::Device(torch::kCUDA, 0) : torch::Device(device)};
-  require_device(model.device);
+  prepare_device(model.device);
   return model;
 }
 

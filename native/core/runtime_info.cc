@@ -3,6 +3,8 @@
 #include <ATen/DeviceAccelerator.h>
 #include <dlfcn.h>
 
+#include <cstdlib>
+
 #include "core/errors.h"
 
 namespace brushwork {
@@ -28,6 +30,20 @@ std::string first_gpu_name() {
   return name;
 }
 
+// pytorch v2.11.0: docs/source/notes/randomness.rst; native/transformers/cuda/attention_backward.cu, where gradients of
+// attention are only summed in a fixed order when nothing is "warn only".
+void use_repeatable_kernels() {
+  // https://docs.nvidia.com/cuda/cublas, "Results Reproducibility"
+  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  auto& context = at::globalContext();
+  context.setDeterministicAlgorithms(true, /*warn_only=*/false);
+  context.setDeterministicCuDNN(true);
+  context.setBenchmarkCuDNN(false);
+  context.setAllowTF32CuDNN(false);
+  // We never read memory that was not written.
+  context.setDeterministicFillUninitializedMemory(false);
+}
+
 }  // namespace
 
 RuntimeInfo read_runtime_info() {
@@ -39,8 +55,12 @@ RuntimeInfo read_runtime_info() {
   return info;
 }
 
-void require_device(torch::Device device) {
-  if (device.is_cpu() || torch::cuda::is_available()) return;
+void prepare_device(torch::Device device) {
+  if (device.is_cpu()) return;
+  if (torch::cuda::is_available()) {
+    use_repeatable_kernels();
+    return;
+  }
   const std::string reason = at::hasCUDA()
                                  ? "this process sees no GPU: check `nvidia-smi`, the driver and CUDA_VISIBLE_DEVICES"
                                  : "this build of the trainer is for the CPU: build it with BRUSHWORK_CUDA=1";

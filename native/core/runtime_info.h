@@ -1,4 +1,4 @@
-// Defines: RuntimeInfo, read_runtime_info, require_device (what the process can train on).
+// Defines: RuntimeInfo, read_runtime_info, prepare_device (what the process can train on).
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,11 @@ struct RuntimeInfo {
 
 RuntimeInfo read_runtime_info();
 
-// Throws INVALID_REQUEST, saying what is missing, for a device that this process can't use.
-void require_device(torch::Device device);
+// Makes the process ready to compute on `device`, before it computes anything. On a GPU that means the same bits each
+// time, which resuming rests on: cuDNN's deterministic algorithms, cuBLAS with a fixed workspace
+// (CUBLAS_WORKSPACE_CONFIG, where it is not set), and attention whose gradient is summed in a fixed order; and no
+// rounding of float32 to TF32. On the CPU kernels are so by themselves. Throws INVALID_REQUEST, saying what is missing,
+// for a device that this process can't use.
+void prepare_device(torch::Device device);
 
 }  // namespace brushwork

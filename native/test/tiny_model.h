@@ -9,6 +9,7 @@
 
 #include "core/model_io/base_model.h"
 #include "core/model_io/random_base_model.h"
+#include "core/runtime_info.h"
 
 namespace brushwork::test {
 
@@ -42,15 +43,14 @@ inline const TemporaryDirectory& temporary_directory() {
   return directory;
 }
 
-// Where models are held and trained: BRUSHWORK_TEST_DEVICE (cpu, cuda), else the CPU. On a GPU, with kernels that give
-// the same bits each time and do not round to TF32.
+// Where models are held and trained: BRUSHWORK_TEST_DEVICE (cpu, cuda), else the CPU.
 inline torch::Device test_device() {
   static const torch::Device device = [] {
     const char* name = std::getenv("BRUSHWORK_TEST_DEVICE");
     if (name == nullptr || std::string(name) == "cpu") return torch::Device(torch::kCPU);
-    at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
-    at::globalContext().setAllowTF32CuDNN(false);
-    return torch::Device(torch::kCUDA, 0);
+    const torch::Device gpu(torch::kCUDA, 0);
+    prepare_device(gpu);
+    return gpu;
   }();
   return device;
 }

@@ -210,7 +210,7 @@ TEST(a_loss_that_is_not_finite_ends_the_run) {
   state.params = torch::full_like(state.params, NAN);
   trainer.set_state(state);
   CHECK_ERROR(trainer.train(1, nullptr), ErrorCode::kLossNotFinite, "micro-step 0 (epoch 0)");
-  CHECK_ERROR(trainer.state(), ErrorCode::kLossNotFinite, "last checkpoint");
+  CHECK_ERROR(trainer.state(), ErrorCode::kLossNotFinite, "Lower the learning rate");
 }
 
 TEST(fp16_skips_a_non_finite_step_and_halves_the_scale) {

@@ -129,6 +129,16 @@ def forward_passes(models: dict) -> dict[str, torch.Tensor]:
     }
 
 
+def described(training: Training) -> dict:
+    """The training as its record names it, without what came later and is not set."""
+    record = {"modelSeed": MODEL_SEED, **asdict(training)}
+    if not training.sizes_px:
+        del record["sizes_px"]
+    defaults = {field.name: field.default for field in fields(Job)}
+    record["job"] = {k: v for k, v in record["job"].items() if k not in LATER_KEYS or v != defaults[k]}
+    return record
+
+
 def write_training(name: str, training: Training) -> None:
     sizes = [training.size_px(i) for i in range(training.image_count)]
     images = [picture(i, height, width) for i, (width, height) in enumerate(sizes)]
@@ -144,11 +154,7 @@ def write_training(name: str, training: Training) -> None:
         else:
             assert not value.any()
     save_file(tensors, GOLDEN / "training" / f"{name}.safetensors")
-    record = {"modelSeed": MODEL_SEED, **asdict(training), **result}
-    if not training.sizes_px:
-        del record["sizes_px"]
-    defaults = {field.name: field.default for field in fields(Job)}
-    record["job"] = {k: v for k, v in record["job"].items() if k not in LATER_KEYS or v != defaults[k]}
+    record = described(training) | result
     if training.job.precision != "fp16":
         del record["loss_scales"]
     (GOLDEN / "training" / f"{name}.json").write_text(json.dumps(record, separators=(",", ":")) + "\n")

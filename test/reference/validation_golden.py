@@ -4,11 +4,10 @@
 """
 
 import json
-from dataclasses import asdict
 
 import torch
 
-from make_golden import GOLDEN, MODEL_SEED, SMALL, Training
+from make_golden import GOLDEN, MODEL_SEED, SMALL, Training, described
 from random_model import make_scheduler, mix64, random_model
 from recipe import Job, picture, pixels, stream, tokens, train
 
@@ -65,7 +64,7 @@ def write(name: str, training: Training) -> None:
         measured.append({"epoch": epoch, "loss": loss})
 
     result = train(models, job, [images[i] for i in kept], [captions[i] for i in kept], measure)
-    record = {"modelSeed": MODEL_SEED, **asdict(training), "held_out": chosen, "losses": result["losses"]}
+    record = {**described(training), "held_out": chosen, "losses": result["losses"]}
     text = json.dumps({**record, "validation": measured}, separators=(",", ":"))
     (GOLDEN / "training" / f"{name}.json").write_text(text + "\n")
     print(name, chosen, [each["loss"] for each in measured], flush=True)

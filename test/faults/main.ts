@@ -6,6 +6,7 @@ import type { FaultCase } from './fault-case.ts';
 import { LEFT_OUT } from './machine-faults.ts';
 import { REAL_TIME_CASES } from './real-time-cases.ts';
 import { runCases } from './run.ts';
+import type { CaseResult } from './run.ts';
 import { tableOf } from './table.ts';
 import type { TableLine } from './table.ts';
 
@@ -75,6 +76,14 @@ function chosen(): FaultCase[] {
   );
 }
 
+/** Adds a result to the file at once: a long run may be cut short. */
+function keep({ faultCase, violations, podLosses, tookMs }: CaseResult, seed: number, file: string): void {
+  const { fault, moment, about, outcome } = faultCase;
+  const date = new Date().toISOString().slice(0, 10);
+  const line: TableLine = { date, seed, fault, moment, about, outcome, violations, podLosses, tookMs };
+  appendFileSync(file, `${JSON.stringify(line)}\n`);
+}
+
 async function main(): Promise<number> {
   if (values.table !== undefined && values.results !== undefined) {
     writeFileSync(values.table, tableOf(doneBefore(), CASES.length + REAL_TIME_CASES.length));
@@ -101,8 +110,10 @@ async function main(): Promise<number> {
   let done = 0;
   const results = await runCases(cases, {
     ...{ seed, lanes, pods: lanes + 1, isRealTime, deadlineMs, signal: stop.signal },
-    onResult: ({ faultCase, violations, tookMs, podLosses, lossReasons }) => {
+    onResult: (result) => {
+      const { faultCase, violations, tookMs, podLosses, lossReasons } = result;
       done += 1;
+      if (values.results !== undefined) keep(result, seed, values.results);
       const mark = violations.length === 0 ? 'ok  ' : 'FAIL';
       const lost = podLosses === 0 ? '' : `, ${podLosses} lost: ${lossReasons.join('; ')}`;
       console.log(`${mark} ${done}/${cases.length} ${idOf(faultCase)} (${(tookMs / 1000).toFixed(1)} s${lost})`);
@@ -114,17 +125,11 @@ async function main(): Promise<number> {
   console.log(
     `${results.length - failed.length} passed, ${failed.length} failed, ${cases.length - results.length} not run; seed ${seed}, ${minutes.toFixed(1)} min`,
   );
+  // The last look, once everything has ended, may have found more.
+  if (values.results !== undefined) for (const one of failed) keep(one, seed, values.results);
   for (const { faultCase, violations } of failed) {
     const pattern = `^${idOf(faultCase)}$`;
     console.log(`${violations.join('\n  ')}\n  npm run test:faults -- --seed ${seed} --only '${pattern}'`);
-  }
-  if (values.results !== undefined) {
-    const date = new Date().toISOString().slice(0, 10);
-    for (const { faultCase, violations, podLosses, tookMs } of results) {
-      const { fault, moment, about, outcome } = faultCase;
-      const line: TableLine = { date, seed, fault, moment, about, outcome, violations, podLosses, tookMs };
-      appendFileSync(values.results, `${JSON.stringify(line)}\n`);
-    }
   }
   if (values.result !== undefined) {
     const summary = { passed: results.length - failed.length, failed: failed.length, skipped: [], faults: [] };

@@ -11,6 +11,8 @@ export interface BaseModel {
   directory: string;
   /** Changes with its content. */
   fingerprint: string;
+  /** Sides of pictures must be multiples of it, e.g. 64 for Stable Diffusion 1.5. */
+  sideMultiplePx: number;
   /** What exported files call it: a hub id or the name of a folder or file, never a path. */
   name: string;
 }

@@ -5,7 +5,7 @@ import { MAX_MANIFEST_BYTES, parseManifest } from '../common/checkpoint-manifest
 import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
 import { CheckpointIncompatibleError, ChecksumMismatchError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
-import { picturesPerEpoch, trainingConfigFor } from '../common/training-config.ts';
+import { checkResolution, picturesPerEpoch, trainingConfigFor } from '../common/training-config.ts';
 import type { DownloadInput, DownloadResult } from '../common/activity-types.ts';
 import type { CheckpointRef } from '../common/types.ts';
 import { doubtsForHistory, logReport } from './data-report-lines.ts';
@@ -46,6 +46,7 @@ export async function download(
     let done = 0;
     // Every picture is needed, so their number is known before they are here.
     const config = trainingConfigFor(input.parameters, deps.recipe, { imageCount: total, mixedPrecisionDefault });
+    checkResolution(config, baseModel);
     const { resolutionPx, resizeMode, triggerWord } = config;
     const { pictures, report, fault } = await fetchPictures(input.images, {
       store: deps.store,

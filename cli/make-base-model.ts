@@ -1,3 +1,6 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import { InvalidRequestError } from '../common/errors.ts';
 import { loadAddon } from '../native/index.ts';
 import { writeRandomBaseModel } from '../native/trainer/random-base-model.ts';
 import { UsageError, integerOption, parseOptions, requireOption } from './command.ts';
@@ -12,7 +15,7 @@ trying things out where no real model is at hand. What it draws is noise.
 
 Options:
   --preset   tiny (two levels, for tests) or small (four levels, as Stable Diffusion 1.5)
-  --output   directory to write, made when absent
+  --output   directory to write, made when absent; one that holds a model is refused
   --seed     of the weights, 0 to 2^53-1; default 0
 `;
 
@@ -30,9 +33,16 @@ export const makeBaseModelCommand: Command = {
     const preset = PRESETS.find((known) => known === wanted);
     if (preset === undefined) throw new UsageError(`--preset must be tiny or small, but is "${wanted}".`);
     const output = requireOption('--output', options.output);
+    refuseToOverwrite(output);
     const seed = integerOption('--seed', options.seed, 0, Number.MAX_SAFE_INTEGER);
     await writeRandomBaseModel(loadAddon(), output, preset, seed);
     process.stdout.write(`base model: ${output}\n`);
     return 0;
   },
 };
+
+/** Weights that took hours or gigabytes to get are gone with one wrong word. */
+function refuseToOverwrite(directory: string): void {
+  if (!existsSync(path.join(directory, 'unet'))) return;
+  throw new InvalidRequestError(`${directory} holds a model already: name another directory, or delete that one.`);
+}

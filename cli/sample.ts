@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { loadConfig } from '../common/config.ts';
 import { createLogger } from '../common/logger.ts';
@@ -29,12 +29,12 @@ Options:
   --prompt            what to draw; may be given several times
   --output            directory to write, made when absent
   --negative-prompt   what not to draw
-  --count             pictures for each prompt, each with the next seed; default 1
-  --seed              of the first picture, 0 to 2^53-1; same seed, same picture; default 0
-  --steps             more are finer and slower; default 20
-  --guidance          how much the prompt counts, 1: not beyond what the model does by itself; default 7.5
+  --count             pictures for each prompt, 1 to 10000, each with the next seed; default 1
+  --seed              of the first picture, 0 to 9007199254730991; same seed, same picture; default 0
+  --steps             1 to 998, more are finer and slower; default 20
+  --guidance          how much the prompt counts, 0 to 100, 1: not beyond what the model does by itself; default 7.5
   --sampler           dpm++ (DPM-Solver++ 2M) or ddim, which wants about twice the steps; default dpm++
-  --size              side in pixels, a multiple of 64; default 512
+  --size              side in pixels, 8 to 4096, a multiple of 64 with Stable Diffusion 1.5; default 512
   --width, --height   the same for one side
   --threads           CPU threads; default: trainer.cpuThreads of the service's configuration
 `;
@@ -115,7 +115,7 @@ function readDrawing(args: string[]): Drawing {
   const sampler = SAMPLERS.find((known) => known === options.sampler);
   if (sampler === undefined) throw new UsageError(`--sampler must be dpm++ or ddim, but is "${options.sampler}".`);
   const lora = options.lora === undefined ? null : requireOption('--lora', options.lora);
-  if (lora !== null && !existsSync(lora)) throw new UsageError(`--lora ${lora} does not exist.`);
+  if (lora !== null) checkLora(lora);
   return {
     model: requireOption('--model', options.model),
     lora,
@@ -134,6 +134,15 @@ function readDrawing(args: string[]): Drawing {
       lora: lora === null ? 'none' : 'file',
     },
   };
+}
+
+function checkLora(lora: string): void {
+  if (!existsSync(lora)) throw new UsageError(`--lora ${lora} does not exist.`);
+  if (!statSync(lora).isDirectory() || existsSync(path.join(lora, 'adapter_config.json'))) return;
+  throw new UsageError(
+    `--lora ${lora} is no PEFT directory, as it has no adapter_config.json: name a .safetensors file or the directory ` +
+      'peft in it.',
+  );
 }
 
 async function drawAll(trainer: TrainerProcess, drawing: Drawing, signal: AbortSignal): Promise<void> {

@@ -4,7 +4,7 @@ import type { Config } from '../common/config.ts';
 import { createLogger } from '../common/logger.ts';
 import type { Trainer, TrainerJob } from '../common/trainer.ts';
 import { TRAINING_CONFIG_KEYS } from '../common/training-config-keys.ts';
-import { trainingConfigFor } from '../common/training-config.ts';
+import { checkResolution, trainingConfigFor } from '../common/training-config.ts';
 import type { PartialTrainingConfig } from '../common/training-config.ts';
 import { listPictures } from '../native/trainer/dataset.ts';
 import { stepsPerEpoch } from '../native/trainer/aspect-buckets.ts';
@@ -127,6 +127,7 @@ async function describeJob(
     imageCount: Math.max(1, imageCount),
     mixedPrecisionDefault,
   });
+  checkResolution(config, baseModel);
   return {
     jobId: 'cli',
     baseModelDirectory: baseModel.directory,

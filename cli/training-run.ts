@@ -37,7 +37,11 @@ export class OutputDirectory {
     this.resume = resume;
     const isInterrupted = existsSync(this.checkpointFile);
     if (resume && !isInterrupted) {
-      throw new InvalidRequestError(`${this.checkpointFile} does not exist: start without --resume.`);
+      throw new InvalidRequestError(
+        existsSync(this.inside('lora_weights.safetensors'))
+          ? `The run in ${directory} is finished: there is nothing to go on with.`
+          : `${this.checkpointFile} does not exist: start without --resume.`,
+      );
     }
     if (!resume && isInterrupted) {
       throw new InvalidRequestError(

@@ -149,7 +149,7 @@ export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> =
   resolution: {
     ...integer('resolutionPx', 512, 64, 1024),
     meaning:
-      'Side of square training pictures in pixels, a multiple of 8; no bucket has a greater area; SD 1.5 knows 512.',
+      'Side of square training pictures in pixels, a multiple of 64 for SD 1.5, which knows 512; no bucket has a greater area.',
   },
   resize_mode: {
     ...later(choice('resizeMode', 'crop', RESIZE_MODES)),

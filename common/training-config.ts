@@ -178,6 +178,25 @@ export function contradictionIn({
   return null;
 }
 
+/**
+ * Whether a base model can be trained on pictures of the configured size. Buckets have sizes of their own.
+ *
+ * @param config - of the run
+ * @param model - the base model: its name, and what sides must be multiples of
+ * @throws InvalidRequestError when it can't
+ */
+export function checkResolution(
+  { resolutionPx, resizeMode }: Pick<TrainingConfig, 'resolutionPx' | 'resizeMode'>,
+  { name, sideMultiplePx }: { name: string; sideMultiplePx: number },
+): void {
+  if (resizeMode === 'bucket' || resolutionPx % sideMultiplePx === 0) return;
+  const below = Math.max(1, Math.floor(resolutionPx / sideMultiplePx)) * sideMultiplePx;
+  throw new InvalidRequestError(
+    `resolution is ${resolutionPx}, but pictures for ${name} need sides that are multiples of ${sideMultiplePx} px: ` +
+      `set it to ${below}, for example.`,
+  );
+}
+
 function checkTogether(config: TrainingConfig, imageCount: number): void {
   const fault = contradictionIn(config);
   if (fault !== null) throw new InvalidRequestError(`The training configuration can't be used: ${fault}.`);

@@ -55,7 +55,12 @@ export function earlyStopReason(
   }
   if (best === null || worseCount < earlyStopPatience) return null;
   return (
-    `The validation loss has not improved on ${best.loss.toPrecision(4)}, as after epoch ${best.epoch}, ` +
+    `The validation loss has not improved${earlyStopMinDelta > 0 ? ` by more than ${percent(earlyStopMinDelta)}` : ''} ` +
+    `on ${best.loss.toPrecision(4)}, as after epoch ${best.epoch}, ` +
     `in ${worseCount} measurements.`
   );
+}
+
+function percent(share: number): string {
+  return `${Number((share * 100).toPrecision(3))} %`;
 }

@@ -10,7 +10,15 @@ import { fetchBucketFile, fetchBucketModel, parseBucketFile, parseBucketModel } 
 import { fetchHubFile, fetchHubModel, parseHubFile, parseHubId } from './hub-download.ts';
 import type { ModelDownloadOptions } from './model-download.ts';
 import { fingerprintModel } from './model-fingerprint.ts';
-import { INDEX_FILE, UNET_CONFIG_FILE, checkModelKind, checkUnet, selectModelFiles } from './model-files.ts';
+import {
+  INDEX_FILE,
+  UNET_CONFIG_FILE,
+  VAE_CONFIG_FILE,
+  checkModelKind,
+  checkUnet,
+  selectModelFiles,
+  sideMultiplePx,
+} from './model-files.ts';
 import { convertSingleFile } from './single-file-model/convert.ts';
 import { PICKLE_REMEDY } from './single-file-model/header.ts';
 
@@ -113,13 +121,15 @@ async function openModel(directory: string, name: string, options: ResolveBaseMo
   // Other kinds lack some of our files: to say which kind it is tells more.
   if (paths.includes(INDEX_FILE)) checkModelKind(await readFile(path.join(directory, INDEX_FILE), 'utf8'), directory);
   const { descriptions, weights } = selectModelFiles(paths, directory);
-  checkUnet(await readFile(path.join(directory, UNET_CONFIG_FILE), 'utf8'), directory);
+  const unetConfig = await readFile(path.join(directory, UNET_CONFIG_FILE), 'utf8');
+  checkUnet(unetConfig, directory);
+  const vaeConfig = await readFile(path.join(directory, VAE_CONFIG_FILE), 'utf8');
   const hashed = [...descriptions.filter((file) => file !== INDEX_FILE), ...weights];
   const started = performance.now();
   const fingerprint = await fingerprintModel(directory, hashed, options.cacheDirectory, options.signal);
   const durationMs = Math.round(performance.now() - started);
   options.logger.debug({ baseModel: name, fingerprint, durationMs }, 'base model found');
-  return { directory, fingerprint, name };
+  return { directory, fingerprint, name, sideMultiplePx: sideMultiplePx(unetConfig, vaeConfig, directory) };
 }
 
 /** Files of a model and of its parts' folders, which may be links. */

@@ -8,13 +8,10 @@ const PRECISIONS = ['', '.fp16'];
 
 /** What tells a Stable Diffusion 1.x from later ones and from those for in-painting, whose parts have the same classes. */
 export const UNET_CONFIG_FILE = 'unet/config.json';
+/** How many resolutions its VAE has. */
+export const VAE_CONFIG_FILE = 'vae/config.json';
 
-const CONFIG_FILES = [
-  'scheduler/scheduler_config.json',
-  UNET_CONFIG_FILE,
-  'vae/config.json',
-  'text_encoder/config.json',
-];
+const CONFIG_FILES = ['scheduler/scheduler_config.json', UNET_CONFIG_FILE, VAE_CONFIG_FILE, 'text_encoder/config.json'];
 
 /** The parts that `model_index.json` must name, with the class that each must have; null: any. */
 const PARTS: readonly (readonly [name: string, className: string | null])[] = [
@@ -24,6 +21,9 @@ const PARTS: readonly (readonly [name: string, className: string | null])[] = [
   ['tokenizer', null],
   ['scheduler', null],
 ];
+
+/** Resolutions of UNet and VAE alike, where a configuration leaves them to diffusers' default. */
+const SD15_LEVELS = 4;
 
 /** Of a latent picture. */
 const LATENT_CHANNELS = 4;
@@ -140,6 +140,23 @@ export function checkUnet(configText: string, name: string): void {
   throw new ModelLoadFailedError(
     `The base model ${name} is for in-painting or editing (its unet takes ${JSON.stringify(channels)} channels instead of ${LATENT_CHANNELS}): take the plain one. ${WANTED}`,
   );
+}
+
+/**
+ * What sides of pictures must be multiples of: each level of VAE and UNet but the last halves them.
+ *
+ * @param unetConfigText - `unet/config.json`
+ * @param vaeConfigText - `vae/config.json`
+ * @param name - of the model, for the error
+ */
+export function sideMultiplePx(unetConfigText: string, vaeConfigText: string, name: string): number {
+  const levels = [
+    parseObject(unetConfigText, UNET_CONFIG_FILE, name),
+    parseObject(vaeConfigText, VAE_CONFIG_FILE, name),
+  ]
+    .map(({ block_out_channels: widths }) => (Array.isArray(widths) ? widths.length : SD15_LEVELS))
+    .reduce((sum, count) => sum + count - 1, 0);
+  return 2 ** levels;
 }
 
 function parseObject(text: string, file: string, name: string): Record<string, unknown> {

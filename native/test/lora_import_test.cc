@@ -134,6 +134,7 @@ static Tensors with(const std::string& key, const torch::Tensor& tensor = torch:
 }
 
 TEST(other_kinds_are_refused_by_name) {
+  refuse("no LoRA but other weights", {{"down_blocks.0.resnets.0.conv1.bias", torch::ones({2})}});
   refuse("SDXL", with("lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"));
   refuse("SDXL", with("lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.lora_down.weight"));
   refuse("LoHa", with("lora_unet_mid_block_attentions_0_proj_in.hada_w1_a"));

@@ -200,6 +200,12 @@ describe('brushwork train', function () {
     assert.ok(!existsSync(path.join(at(output), 'lora_weights.safetensors')));
   });
 
+  it('makes no model where there is one', async () => {
+    const { code, stderr } = await brushwork('make-base-model', '--preset', 'small', '--output', at('model'));
+    assert.equal(code, 1);
+    assert.match(stderr, /^INVALID_REQUEST: .* holds a model already: name another directory, or delete that one\.\n$/);
+  });
+
   it('refuses to resume where there is no checkpoint', async () => {
     const { code, stderr } = await train('never-started', '--resume');
     assert.equal(code, 1);

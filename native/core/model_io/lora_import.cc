@@ -164,6 +164,14 @@ class LoraReader {
 
   void refuse_other_kinds(const SafetensorsFile& file) const {
     if (file.entries().empty()) fail("the file holds nothing");
+    // Every other kind of adapter names itself in its keys as well.
+    constexpr std::string_view kAdapters[] = {"lora", "hada", "lokr", "oft"};
+    const bool is_adapter = std::any_of(file.entries().begin(), file.entries().end(), [&](const auto& entry) {
+      return std::any_of(std::begin(kAdapters), std::end(kAdapters),
+                         [&](std::string_view name) { return entry.first.find(name) != std::string::npos; });
+    });
+    if (!is_adapter)
+      fail("it holds no LoRA but other weights, as of a model (\"" + file.entries().begin()->first + "\")");
     for (const auto& kind : kOtherKinds) {
       for (const auto& [key, entry] : file.entries()) {
         if (key.find(kind.part_of_key) != std::string::npos) fail(std::string(kind.reason) + " (\"" + key + "\")");

@@ -75,6 +75,15 @@ describe('download', () => {
     assert.deepEqual(readdirSync(`${pod.jobDirectory}/images`), []);
   });
 
+  it('refuses a resolution that the base model can not take before it fetches any picture', async () => {
+    Object.assign(pod.deps.recipe, { resolutionPx: 72 });
+    await assert.rejects(run({ images: ['s3://brushwork/none.png'] }), {
+      type: 'INVALID_REQUEST',
+      nonRetryable: true,
+      message: /resolution is 72, but pictures for tiny need .* 16 px: set it to 64/,
+    });
+  });
+
   it('takes the tags as caption where there is none', async () => {
     await run({ tags: ['ink', 'loose lines'] });
     assert.equal(onDisk('0.txt'), 'ink, loose lines');
@@ -191,7 +200,8 @@ describe('download', () => {
         'the base model',
         () =>
           Promise.resolve(
-            void (pod.deps.baseModel = () => Promise.resolve({ directory: '', fingerprint: 'model-2', name: 'm' })),
+            void (pod.deps.baseModel = () =>
+              Promise.resolve({ directory: '', fingerprint: 'model-2', name: 'm', sideMultiplePx: 16 })),
           ),
       ],
     ] as const) {

@@ -74,6 +74,7 @@ describe('the brushwork command', function () {
       [...SAMPLE, '--lora', 'no/file'],
       /--lora no\/file does not/,
     ],
+    ['sample with a directory of another kind', sampleCommand, [...SAMPLE, '--lora', '.'], /no adapter_config\.json/],
     ['sample with another sampler', sampleCommand, [...SAMPLE, '--sampler', 'euler'], /--sampler must be dpm\+\+ or/],
     ['sample with no steps', sampleCommand, [...SAMPLE, '--steps', '0'], /--steps must be a whole number from 1 to/],
     ['sample with a guidance that is none', sampleCommand, [...SAMPLE, '--guidance', 'x'], /--guidance must be a/],

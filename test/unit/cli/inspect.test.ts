@@ -46,7 +46,7 @@ describe('brushwork inspect', function () {
         '? 2 pictures: the service takes 10 to 100',
         '? 1 of 2 pictures have no caption of their own, unlike the others',
         '',
-        "2 pictures: 2 good. Captions in brackets are not the picture's own. 5 epochs are 30 steps.",
+        "2 pictures: 2 good. Captions in brackets are not the picture's own. 5 epochs make 30 steps.",
         '',
       ].join('\n'),
     );
@@ -72,7 +72,7 @@ describe('brushwork inspect', function () {
     assert.match(stdout, /^wide-2\.png .* cut to the middle 390×234, 2\.5 % lost, reduced to 320×192$/m);
     assert.match(stdout, /^Trained in 2 sizes: 2 of 256×256, 2 of 320×192\.$/m);
     // 6 pictures of each size are 2 batches, a short one among them.
-    assert.match(stdout, /^4 pictures: .* 2 epochs are 8 steps\.$/m);
+    assert.match(stdout, /^4 pictures: .* 2 epochs make 8 steps\.$/m);
     const { pictures } = JSON.parse(inspect('--config', inside('config.json'), '--json').stdout) as DataReport;
     assert.deepEqual(pictures.at(-1)?.trainedSize, { widthPx: 320, heightPx: 192 });
   });
@@ -81,7 +81,7 @@ describe('brushwork inspect', function () {
     writeFileSync(inside('config.json'), '{"resolution": 256, "epochs": 5, "repeats": 3, "validation_pictures": 1}');
     const { stdout } = inspect('--config', inside('config.json'));
     assert.equal(stdout.match(/reduced to 256×256, held out of training$/gm)?.length, 1);
-    assert.match(stdout, /5 epochs without the 1 held out are 15 steps\.$/m);
+    assert.match(stdout, /5 epochs without the 1 held out make 15 steps\.$/m);
   });
 
   it('prints the same as JSON, and fails where a picture can not be used', () => {

@@ -238,6 +238,11 @@ describe('training run', () => {
     });
   });
 
+  it('says of a run that is finished that there is nothing to go on with', async () => {
+    await run(2);
+    assert.throws(() => run(2, { resume: true }), { code: 'INVALID_REQUEST', message: /is finished/ });
+  });
+
   it('refuses to write over an interrupted run, or to go on with other pictures', async () => {
     trainer.failsAtStep = 33;
     await assert.rejects(run(25), GpuFaultError);

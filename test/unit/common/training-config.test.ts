@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { InvalidRequestError } from '../../../common/errors.ts';
 import { TRAINING_CONFIG_KEYS } from '../../../common/training-config-keys.ts';
 import {
+  checkResolution,
   completeTrainingConfig,
   defaultEpochs,
   parseTrainingConfig,
@@ -217,6 +218,17 @@ describe('trainingConfigFor', () => {
       assert.equal(trainingConfigFor(NOTHING, { optimizer, learningRate: 0.003 }, context).learningRate, 0.003);
     });
   }
+
+  it('refuses a resolution that the base model can not take, but for buckets', () => {
+    const model = { name: 'sd15', sideMultiplePx: 64 };
+    const refused = {
+      code: 'INVALID_REQUEST',
+      message: /resolution is 520, but pictures for sd15 .* 64 px: set it to 512/,
+    };
+    assert.throws(() => checkResolution({ resolutionPx: 520, resizeMode: 'crop' }, model), refused);
+    checkResolution({ resolutionPx: 576, resizeMode: 'stretch' }, model);
+    checkResolution({ resolutionPx: 520, resizeMode: 'bucket' }, model);
+  });
 
   it('refuses a learning rate of the text encoder beside an optimizer that finds one for all', () => {
     const context = { imageCount: 20, mixedPrecisionDefault: 'no' } as const;

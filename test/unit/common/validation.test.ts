@@ -103,6 +103,14 @@ describe('earlyStopReason', () => {
     assert.equal(reason, 'The validation loss has not improved on 0.8000, as after epoch 5, in 3 measurements.');
   });
 
+  it('says what would have counted as better', () => {
+    const reason = earlyStopReason(measured(1, 0.8, 0.7), { earlyStopPatience: 2, earlyStopMinDelta: 0.5 });
+    assert.equal(
+      reason,
+      'The validation loss has not improved by more than 50 % on 1.000, as after epoch 0, in 2 measurements.',
+    );
+  });
+
   it('ends where training never beats the base model', () => {
     assert.notEqual(earlyStopReason(measured(0.5, 0.6, 0.7, 0.8), PATIENCE_3), null);
   });

@@ -36,6 +36,15 @@ describe('resolveBaseModel', () => {
       assert.match(found.fingerprint, /^[0-9a-f]{64}$/);
     });
 
+    it('tells what sides of pictures must be multiples of', async () => {
+      assert.equal((await resolve(model)).sideMultiplePx, 64);
+      const twoLevels = JSON.stringify({ in_channels: 4, block_out_channels: [32, 64] });
+      writeFileSync(path.join(model, 'unet/config.json'), twoLevels);
+      assert.equal((await resolve(model)).sideMultiplePx, 16);
+      writeFileSync(path.join(model, 'vae/config.json'), JSON.stringify({ block_out_channels: [32, 32] }));
+      assert.equal((await resolve(model)).sideMultiplePx, 4);
+    });
+
     it("names one in a cache of the hub's tools by its id", async () => {
       const snapshot = path.join(directory, 'hub/models--artist--my-model/snapshots/0123abcd');
       mkdirSync(path.dirname(snapshot), { recursive: true });

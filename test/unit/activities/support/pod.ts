@@ -75,7 +75,8 @@ export class TestPod {
       trainer: this.trainer,
       runtime: () => this.trainer.runtime(),
       fence: this.fence,
-      baseModel: () => Promise.resolve({ directory: '/models/tiny', fingerprint: 'model-1', name: 'tiny' }),
+      baseModel: () =>
+        Promise.resolve({ directory: '/models/tiny', fingerprint: 'model-1', name: 'tiny', sideMultiplePx: 16 }),
       jobDirectory: (holdId) => path.join(this.directory, holdId),
       imageRules: { endpoint: null, fileUriRoot: null },
       recipe: {},

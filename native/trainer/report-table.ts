@@ -75,7 +75,9 @@ function summary(report: DataReport, config: TrainingConfig): string {
   const steps = epochs * stepsPerEpoch(trainedSizes(report, config), config);
   const without = validationPictures === 0 ? '' : ` without the ${validationPictures} held out`;
   const training =
-    unusable > 0 ? "Replace or remove what can't be used." : `${epochs === 1 ? '1 epoch' : `${epochs} epochs`}${without} make ${steps} steps.`;
+    unusable > 0
+      ? "Replace or remove what can't be used."
+      : `${epochs === 1 ? '1 epoch' : `${epochs} epochs`}${without} make ${steps} steps.`;
   return `${pictures.length} pictures: ${counts.join(', ')}. Captions in brackets are not the picture's own. ${training}`;
 }
 

@@ -1,6 +1,7 @@
 import { until } from '../integration/support/until.ts';
 import type { Fault } from './fault-case.ts';
 import type { Moment } from './moments.ts';
+import type { Scene } from './support/scene.ts';
 import {
   ON_POD,
   EVERYWHERE,
@@ -15,6 +16,21 @@ import {
 
 /** Moments of work that takes long enough to be told something meanwhile. */
 const atWork = ({ place, name }: Moment) => place !== 'control' || name.startsWith('inspect:');
+
+/** A reset of the workflow; `point` says to where. */
+function reset(name: string, about: string, point: (scene: Scene) => Promise<string[]>): Fault {
+  return {
+    name,
+    about,
+    places: EVERYWHERE,
+    suits: (moment) => isStarted(moment) && moment.name !== 'bridge:started',
+    runs: 2,
+    strike: async (scene, reached) => {
+      await resetTo(scene, await point(scene));
+      reached.release();
+    },
+  };
+}
 
 /** What operators do, at any moment. */
 export const OPERATORS: readonly Fault[] = [
@@ -55,42 +71,22 @@ export const OPERATORS: readonly Fault[] = [
       if (!(await scene.isClosed())) await send('resumeTraining');
     },
   },
-  {
-    name: 'reset',
-    about: '`tctl workflow reset --reset_type FirstWorkflowTask`',
-    places: EVERYWHERE,
-    suits: (moment) => isStarted(moment) && moment.name !== 'bridge:started',
-    runs: 2,
-    strike: async (scene, reached) => {
-      await resetTo(scene, ['--reset_type', 'FirstWorkflowTask']);
-      reached.release();
-    },
-  },
-  {
-    name: 'reset-to-last',
-    about: '`tctl workflow reset --reset_type LastWorkflowTask`',
-    places: EVERYWHERE,
-    suits: (moment) => isStarted(moment) && moment.name !== 'bridge:started',
-    runs: 2,
-    strike: async (scene, reached) => {
-      await resetTo(scene, ['--reset_type', 'LastWorkflowTask']);
-      reached.release();
-    },
-  },
-  {
-    name: 'reset-to-event',
-    about: '`tctl workflow reset --event_id`, to any workflow task that has been done',
-    places: EVERYWHERE,
-    suits: (moment) => isStarted(moment) && moment.name !== 'bridge:started',
-    runs: 2,
-    strike: async (scene, reached) => {
+  reset('reset', '`tctl workflow reset --reset_type FirstWorkflowTask`', () =>
+    Promise.resolve(['--reset_type', 'FirstWorkflowTask']),
+  ),
+  reset('reset-to-last', '`tctl workflow reset --reset_type LastWorkflowTask`', () =>
+    Promise.resolve(['--reset_type', 'LastWorkflowTask']),
+  ),
+  reset(
+    'reset-to-event',
+    '`tctl workflow reset --event_id`, to any workflow task that has been done',
+    async (scene) => {
       const { events } = await scene.handle.fetchHistory();
       const done = (events ?? []).filter((event) => event.workflowTaskCompletedEventAttributes);
       const chosen = done[Math.floor(scene.random() * done.length)];
-      await resetTo(scene, ['--event_id', String(chosen?.eventId ?? '')]);
-      reached.release();
+      return ['--event_id', String(chosen?.eventId ?? '')];
     },
-  },
+  ),
   {
     name: 'work-paused',
     about: '`temporal activity pause` of what is at work, `unpause` 3 s later',

@@ -263,13 +263,14 @@ export function readPod({ root, env, roles }: Sources): PodConfig | null {
     loadStallMs: section.durationMs('loadStall'),
     shutdownMs: section.durationMs('shutdown'),
   };
+  const minFreeDiskMiB = section.integer('minFreeDiskMiB', 0, 2 ** 30);
   section.finish();
   if (!roles.has('pod')) return null;
   const baseModel = env.required(
     ['BASE_MODEL'],
     'set it to Stable Diffusion 1.5: a directory in diffusers layout, a .safetensors file, a hub id, or s3://bucket/prefix',
   );
-  return { baseModel, ...times };
+  return { baseModel, ...times, minFreeDiskMiB };
 }
 
 /** Checks that need more than one section. */

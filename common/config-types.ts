@@ -107,6 +107,7 @@ export interface PodConfig {
   stallMs: number;
   loadStallMs: number;
   shutdownMs: number;
+  minFreeDiskMiB: number;
 }
 
 /** Everything that can be set. Sections that no role of this process needs are null. */

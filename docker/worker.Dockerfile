@@ -23,7 +23,8 @@ RUN node_modules/.bin/cmake-js build --directory native --out build \
       --CDBRUSHWORK_CUDA=ON --CDBRUSHWORK_TESTS=OFF --parallel "$(nproc)"
 
 FROM node:24.21.0-bookworm-slim
-ENV NODE_ENV=production NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+# Without a GPU it must not start: it would take jobs and train them on the CPU.
+ENV NODE_ENV=production BRUSHWORK_DEVICE=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 WORKDIR /app
 COPY --from=libtorch /opt/libtorch/torch/lib /opt/libtorch/torch/lib
 COPY --from=libtorch /opt/libtorch/nvidia /opt/libtorch/nvidia

@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { Worker } from '@temporalio/worker';
-import type { WorkerOptions } from '@temporalio/worker';
+import type { WorkerOptions, WorkerTuner } from '@temporalio/worker';
 import { createPodActivities } from '../activities/index.ts';
 import { createBackendClient } from '../activities/backend-webhook.ts';
 import type { BaseModel } from '../activities/dependencies.ts';
@@ -17,6 +17,8 @@ import { jobLogInterceptor } from './job-log.ts';
 import { checkStore } from './check-store.ts';
 import { createObjectStore } from './object-store.ts';
 import { once } from './once.ts';
+import { findPodFault } from './pod-fault.ts';
+import { PodSlot } from './pod-slot.ts';
 import { runUntilAborted, unlessAborted } from './run-until-aborted.ts';
 import { openScratch } from './scratch.ts';
 import { VERSION } from './version.ts';
@@ -96,7 +98,7 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
       ...common,
       taskQueue: config.queues.pods,
       activities: { holdPod },
-      maxConcurrentActivityTaskExecutions: 1,
+      tuner: tunerOf(new PodSlot(() => findPodFault({ scratch, trainer, ...pod }), logger)),
     });
     const own = await Worker.create({
       ...common,
@@ -114,4 +116,15 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
     await backend.close();
     await rm(scratch, { recursive: true, force: true });
   }
+}
+
+/** A worker that only takes activities, as the slot says. */
+function tunerOf(slot: PodSlot): WorkerTuner {
+  const unused = { type: 'fixed-size', numSlots: 1 } as const;
+  return {
+    activityTaskSlotSupplier: slot,
+    workflowTaskSlotSupplier: unused,
+    localActivityTaskSlotSupplier: unused,
+    nexusTaskSlotSupplier: unused,
+  };
 }

@@ -12,6 +12,8 @@ import type { MixedPrecision } from '../../common/types.ts';
 /** What a trainer process is started with, as the JSON of its only argument. */
 export interface TrainerProcessArguments {
   device: TrainerDevice;
+  /** A process before this one had a GPU. */
+  hadGpu: boolean;
   threadCount: number;
   /** See `common/fault-point.ts`; null: off. */
   faultPoints: string | null;

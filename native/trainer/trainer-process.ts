@@ -38,14 +38,23 @@ export class TrainerProcess implements Trainer {
   readonly #options: TrainerProcessOptions;
   #child: TrainerChild | null = null;
   #held: { jobId: string; position: TrainerPosition } | null = null;
+  #hadGpu = false;
 
   /** @param options - device, threads and logger; nothing is started yet */
   constructor(options: TrainerProcessOptions) {
     this.#options = options;
   }
 
+  /**
+   * What the trainer runs on. A GPU that it has had must be there again in each process that it starts later: going on
+   * without it would take for ever, and give other weights.
+   *
+   * @throws GpuFaultError when the GPU is gone
+   */
   async runtime(): Promise<TrainerRuntime> {
-    return this.#start().send({ kind: 'runtime' }).answer;
+    const runtime = await this.#start().send({ kind: 'runtime' }).answer;
+    this.#hadGpu = runtime.device === 'cuda';
+    return runtime;
   }
 
   /** An aborted `prepare` ends the process, as loading can't be interrupted, and rejects with the signal's reason. */
@@ -174,7 +183,12 @@ export class TrainerProcess implements Trainer {
         // It may come from a file that no library has seen.
         ...(cudaVisibleDevices !== null && { CUDA_VISIBLE_DEVICES: cudaVisibleDevices }),
       };
-      this.#child = new TrainerChild(entryFile, { device, threadCount, faultPoints }, environment, logger);
+      this.#child = new TrainerChild(
+        entryFile,
+        { device, hadGpu: this.#hadGpu, threadCount, faultPoints },
+        environment,
+        logger,
+      );
       this.#held = null;
     }
     return this.#child;

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InternalError } from '../../common/errors.ts';
+import { GpuFaultError, InternalError } from '../../common/errors.ts';
 import { faultPoint } from '../../common/fault-point.ts';
 import type {
   SampleRequest,
@@ -50,10 +50,17 @@ export class TrainerServer {
   /**
    * @param addon - the native addon
    * @param options - device and threads of this process
+   * @throws GpuFaultError when there was a GPU and it is gone
    */
   constructor(addon: NativeAddon, options: TrainerProcessArguments) {
     this.#addon = addon;
-    this.#device = options.device === 'auto' ? (addon.runtimeInfo().gpuName === null ? 'cpu' : 'cuda') : options.device;
+    const hasGpu = addon.runtimeInfo().gpuName !== null;
+    if (options.hadGpu && !hasGpu) {
+      throw new GpuFaultError(
+        'The GPU of this machine is gone. The job goes on elsewhere; check nvidia-smi and dmesg, and restart the machine.',
+      );
+    }
+    this.#device = options.device === 'auto' ? (hasGpu ? 'cuda' : 'cpu') : options.device;
     this.#threadCount = options.threadCount;
     this.#trainer = new addon.Trainer({ device: this.#device, threadCount: options.threadCount });
   }

@@ -34,7 +34,7 @@ const clocks = Object.entries(CLOCK_STEPS).flatMap(([name, seconds]): Fault[] =>
       const helpers = [helperOf(scene.world, 'bridge'), helperOf(scene.world, 'control')];
       for (const { clock } of helpers) clock.shiftTo(seconds);
       reached.release();
-      await scene.closed();
+      await scene.allClosed();
       for (const { clock } of helpers) clock.shiftTo(0);
     },
   },
@@ -47,10 +47,13 @@ const disk: Fault = {
   strike: async (scene, reached) => {
     const { worker, disk: directory } = await podOf(scene, reached);
     if (worker.pid === undefined) throw new Error('The pod has ended.');
+    const lossesBefore = (await scene.status())?.podLosses ?? 0;
     fillDisk(worker.pid, directory);
     reached.release();
     await scene.closed();
     clearDisk(worker.pid, directory);
+    const lost = (scene.samples.at(-1)?.status.podLosses ?? 0) - lossesBefore;
+    if (lost > 1) throw new Error(`The pod took the job again with its disk full: ${lost} losses.`);
   },
 };
 
@@ -92,7 +95,8 @@ const version: Fault = {
     reached.release();
     await sleep(LEAVE_MS);
     await Promise.all([old.worker.kill(), pod?.worker.kill()]);
-    await scene.closed();
+    // Jobs of the other version can't go on without it.
+    await scene.allClosed();
     await world.startHelper('control');
     await Promise.all([leave(world, 'control'), joined.worker.kill()]);
   },

@@ -5,6 +5,7 @@ import type { FaultCase } from './fault-case.ts';
 import { INVARIANTS } from './invariants.ts';
 import type { Evidence, StoredObject } from './invariants.ts';
 import { gather, holdsIn, objectsOf, secretsOf } from './support/evidence.ts';
+import { keepEvidence } from './support/keep-evidence.ts';
 import { randomOf, shuffled } from './support/random.ts';
 import { Scene } from './support/scene.ts';
 import type { Closing, Reached } from './support/scene.ts';
@@ -122,6 +123,7 @@ async function runBatch(world: World, batch: FaultCase[], firstLane: number, see
     scene: new Scene(world, firstLane + index, randomOf(`${seed} ${idOf(faultCase)}`)),
     violations: [] as string[],
   }));
+  for (const { scene } of jobs) scene.batch = jobs.map((job) => job.scene);
   const blame = (job: (typeof jobs)[number], what: string) => (error: unknown) => {
     job.violations.push(`${what}: ${error instanceof Error ? error.message : String(error)}`);
   };
@@ -170,6 +172,10 @@ async function runBatch(world: World, batch: FaultCase[], firstLane: number, see
       await strike;
       scene.backend.setBehaviour(null);
       await scene.end();
+      if (violations.length > 0) {
+        const directory = await keepEvidence(scene, `${seed}-${idOf(faultCase)}`, violations);
+        violations.push(`what there was to see is in ${directory}`);
+      }
       const podLosses = scene.samples.at(-1)?.status.podLosses ?? 0;
       const lossReasons = [...new Set(scene.samples.flatMap(({ status }) => lossReason(status)))];
       const tookMs = closing.atMs - struckAtMs;

@@ -45,6 +45,8 @@ export class Scene {
   readonly samples: Sample[] = [];
   /** Pods that lost the job and live on, and from when on they may change nothing. */
   readonly zombies: { pod: Pod; sinceMs: number }[] = [];
+  /** Those that are struck by the same fault, this one included. */
+  batch: readonly Scene[] = [this];
   #closing: Closing | null = null;
   #isOver = false;
   #sampling: Promise<void> = Promise.resolve();
@@ -166,6 +168,11 @@ export class Scene {
       CLOSE_LIMIT_MS,
     );
     return this.#closing ?? { status: 'unknown', atMs: Date.now() };
+  }
+
+  /** Waits until the newest runs of all that are struck together have ended, or will not. */
+  async allClosed(): Promise<void> {
+    await Promise.allSettled(this.batch.map((scene) => scene.closed()));
   }
 
   /** A reset has made another run. */

@@ -9,12 +9,22 @@ export const FENCE_MS = 6_500;
 /** A trainer that does nothing counts as stuck after this long; while it loads, only after 20 s: others may want the cores. */
 export const STALL_MS = 6_000;
 
+/** Of the 32 MiB of a pod's disk (`small-disk.ts`). */
+const SMALL_DISK = { minFreeDiskMiB: 8 };
+
 /** Like production, but everything that waits for a fault waits for seconds. */
 export const OVERRIDES = {
   workflow: { chunkEpochs: CHUNK_EPOCHS },
   // A message that a test holds in the bridge must not hold up those of other cases.
   bridge: { prefetch: 10 },
-  pod: { beat: '1500ms', heartbeatThrottle: '500ms', fence: `${FENCE_MS}ms`, stall: `${STALL_MS}ms`, loadStall: '20s' },
+  pod: {
+    beat: '1500ms',
+    heartbeatThrottle: '500ms',
+    fence: `${FENCE_MS}ms`,
+    stall: `${STALL_MS}ms`,
+    loadStall: '20s',
+    ...SMALL_DISK,
+  },
   backend: { timeout: '2s', progressInterval: '500ms' },
   activities: {
     inspectPictures: { heartbeat: `${HOLD_MS}ms` },
@@ -29,4 +39,5 @@ export const OVERRIDES = {
 export const AS_IN_PRODUCTION = {
   workflow: { chunkEpochs: CHUNK_EPOCHS },
   bridge: { prefetch: 10 },
+  pod: SMALL_DISK,
 };

@@ -50,7 +50,7 @@ export class WorkerProcess {
   }
 
   /** Waits for a line of the log that has come or will come. */
-  async waitForLine(matches: (line: LogLine) => boolean, what: string, timeoutMs = 60_000): Promise<LogLine> {
+  async waitForLine(matches: (line: LogLine) => boolean, what: string, timeoutMs = 120_000): Promise<LogLine> {
     let found: LogLine | undefined;
     await until(
       () => {

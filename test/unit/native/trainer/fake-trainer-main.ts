@@ -1,5 +1,5 @@
 // A trainer process around a fake addon. The job's seed chooses what happens, see `SCENARIOS` in trainer-process.test.ts.
-import { writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CheckpointIncompatibleError, GpuFaultError, LossNotFiniteError } from '../../../../common/errors.ts';
 import type {
@@ -110,7 +110,9 @@ class FakeTrainer implements NativeTrainer {
   }
 }
 
-const { CUDA_VISIBLE_DEVICES: cudaVisibleDevices } = process.env;
+const { CUDA_VISIBLE_DEVICES: gpu } = process.env;
+/** A GPU that is named by a path is there as long as that file is. */
+const hasGpu = gpu !== undefined && (!gpu.startsWith('/') || existsSync(gpu));
 
 serveTrainer(async (): Promise<NativeAddon> => ({
   Trainer: FakeTrainer,
@@ -118,7 +120,7 @@ serveTrainer(async (): Promise<NativeAddon> => ({
   runtimeInfo: () => ({
     torch: 'fake',
     cuda: null,
-    gpuName: cudaVisibleDevices === undefined ? null : `GPU ${cudaVisibleDevices}`,
+    gpuName: hasGpu ? `GPU ${gpu}` : null,
     gpuMemoryMiB: null,
   }),
 }));

@@ -100,6 +100,26 @@ describe('trainer process', () => {
     }
   });
 
+  it('does not go on without the GPU that it had', async () => {
+    const gpu = join(directory, 'gpu');
+    const logger = pino({ level: 'silent' });
+    const entryFile = join(import.meta.dirname, 'fake-trainer-main.ts');
+    const other = new TrainerProcess({ device: 'auto', threadCount: 2, cudaVisibleDevices: gpu, logger, entryFile });
+    try {
+      await writeFile(gpu, '');
+      assert.equal((await other.runtime()).device, 'cuda');
+      await other.kill();
+      await rm(gpu);
+      await assert.rejects(other.prepare(jobOf(SCENARIOS.fast), null, NEVER), GpuFaultError);
+      await assert.rejects(other.runtime(), /GPU of this machine is gone/);
+      await other.kill();
+      await writeFile(gpu, '');
+      assert.equal((await other.runtime()).device, 'cuda');
+    } finally {
+      await other.kill();
+    }
+  });
+
   it('reports every step in order, also of very fast ones', async () => {
     await trainer.prepare(jobOf(SCENARIOS.fast), null, NEVER);
     const reports: StepReport[] = [];

@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { GpuFaultError } from '../../../common/errors.ts';
+import type { TrainerRuntime } from '../../../common/trainer.ts';
+import { findPodFault } from '../../../worker/pod-fault.ts';
+
+const RUNTIME: TrainerRuntime = {
+  ...{ device: 'cpu', gpuName: null, gpuMemoryMiB: null, torch: '2.11.0', threadCount: 1 },
+  mixedPrecisionDefault: 'no',
+};
+
+describe('findPodFault', () => {
+  let scratch: string;
+  let kills: number;
+  const kill = async () => void kills++;
+
+  before(async () => {
+    scratch = await mkdtemp(path.join(tmpdir(), 'pod-fault-'));
+  });
+
+  beforeEach(() => {
+    kills = 0;
+  });
+
+  after(() => rm(scratch, { recursive: true }));
+
+  it('finds nothing wrong with a pod that can train', async () => {
+    const trainer = { runtime: async () => RUNTIME, kill };
+    assert.equal(await findPodFault({ scratch, minFreeDiskMiB: 0, trainer }), null);
+    assert.equal(kills, 0);
+  });
+
+  it('finds a disk that is nearly full, and asks the trainer nothing', async () => {
+    const trainer = { runtime: () => assert.fail('not asked'), kill };
+    const fault = await findPodFault({ scratch, minFreeDiskMiB: 2 ** 30, trainer });
+    assert.match(fault ?? '', /^\d+ MiB are free in .*, and pod\.minFreeDiskMiB asks for 1073741824/);
+  });
+
+  it('finds a GPU that is gone, and lets the next look start anew', async () => {
+    const trainer = { runtime: () => Promise.reject(new GpuFaultError('The GPU is gone.')), kill };
+    assert.equal(await findPodFault({ scratch, minFreeDiskMiB: 0, trainer }), 'The GPU is gone.');
+    assert.equal(kills, 1);
+  });
+
+  it('finds a trainer that hangs, and ends it', async () => {
+    const trainer = { runtime: () => new Promise<never>(() => undefined), kill };
+    const fault = await findPodFault({ scratch, minFreeDiskMiB: 0, trainer, trainerLimitMs: 20 });
+    assert.match(fault ?? '', /did not answer for 0\.02 s/);
+    assert.equal(kills, 1);
+  });
+
+  it('finds a work directory that is gone', async () => {
+    const trainer = { runtime: async () => RUNTIME, kill };
+    const fault = await findPodFault({ scratch: path.join(scratch, 'gone'), minFreeDiskMiB: 0, trainer });
+    assert.match(fault ?? '', /ENOENT/);
+  });
+});

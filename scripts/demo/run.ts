@@ -147,13 +147,14 @@ export async function runDemo(context: DemoContext): Promise<string[]> {
   ];
 }
 
-/** What differs from `temporal.yaml`: a small picture for the small model, and progress every second. */
+/** What differs from `temporal.yaml`: small pictures for the small model, small jobs, progress every second. */
 function writeOverrides(directory: string, { model }: DemoOptions): string {
   const file = path.join(directory, 'demo.yaml');
   const recipe = model === null ? { resolution: 256, learning_rate: 0.001 } : {};
   // Without a GPU a real model takes long to draw, but this is what one wants to see.
   const previews = { prompts: PROMPTS, steps: 8, guidance: 5, timeLimit: '2h' };
-  writeFileSync(file, stringify({ training: { recipe }, previews, pod: { beat: '1s', heartbeatThrottle: '500ms' } }));
+  const pod = { beat: '1s', heartbeatThrottle: '500ms', minFreeDiskMiB: 256 };
+  writeFileSync(file, stringify({ training: { recipe }, previews, pod }));
   return file;
 }
 

@@ -38,6 +38,8 @@ const OVERRIDES = {
   training: { recipe: RECIPE, instancePrompt: 'in the style of stripes' },
   // They only take time; train-style.test.ts draws them.
   previews: { enabled: false },
+  // These jobs are small, and so may be the disk here.
+  pod: { minFreeDiskMiB: 64 },
   // A backend that comes back is noticed within two seconds instead of minutes.
   activities: { notify: { retry: { initialInterval: '500ms', maximumInterval: '2s' } } },
 };

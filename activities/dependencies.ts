@@ -5,6 +5,7 @@ import type { ObjectStore } from '../common/object-store.ts';
 import type { Trainer, TrainerRuntime } from '../common/trainer.ts';
 import type { PartialTrainingConfig } from '../common/training-config.ts';
 import type { PodFence } from './pod-fence.ts';
+import type { PodRest } from './pod-rest.ts';
 
 /** The frozen model that styles are trained on, on this pod's disk. */
 export interface BaseModel {
@@ -57,6 +58,7 @@ export interface PodDependencies extends BucketDependencies {
   /** What the trainer runs on; asked once, since a trainer that trains does not answer. */
   runtime: () => Promise<TrainerRuntime>;
   fence: PodFence;
+  rest: PodRest;
   /** The base model; the first call may have to fetch it. */
   baseModel: () => Promise<BaseModel>;
   /** Directory for the files of one hold; the hold removes it. */

@@ -25,6 +25,8 @@ import { holdPod } from './hold-pod.ts';
 import { inspectPictures } from './inspect-pictures.ts';
 import { notify } from './notify.ts';
 import { onHeldPod } from './on-held-pod.ts';
+import type { HeldPodScope } from './on-held-pod.ts';
+import { countingFailures } from './pod-rest.ts';
 import { PreviewPainter } from './preview-painter.ts';
 import { ProgressPace } from './progress-pace.ts';
 import { promote } from './promote.ts';
@@ -59,17 +61,22 @@ export interface PicturesActivities {
  * @param deps - everything that they touch
  */
 export function createPodActivities(deps: PodDependencies): PodActivities {
-  const { fence } = deps;
+  const { fence, rest } = deps;
   const pace = new ProgressPace(deps.progressIntervalMs);
   const painter = new PreviewPainter(deps);
+  const onPod = <Input extends { holdId: string }, Result>(
+    work: (input: Input, scope: HeldPodScope) => Promise<Result>,
+  ) => atTheEdge(countingFailures(rest, onHeldPod(fence, work)));
   return {
     holdPod: atTheEdge((input: HoldPodInput) => holdPod(input, deps)),
-    download: atTheEdge(onHeldPod(fence, (input: DownloadInput, scope) => download(input, scope, deps))),
-    trainEpochChunk: atTheEdge(
-      onHeldPod(fence, (input: TrainEpochChunkInput, scope) => trainEpochChunk(input, scope, deps, pace, painter)),
-    ),
-    checkpoint: atTheEdge(onHeldPod(fence, (input: CheckpointInput, scope) => checkpoint(input, scope, deps))),
-    upload: atTheEdge(onHeldPod(fence, (input: UploadInput, scope) => upload(input, scope, deps))),
+    download: onPod((input: DownloadInput, scope) => download(input, scope, deps)),
+    trainEpochChunk: onPod(async (input: TrainEpochChunkInput, scope) => {
+      const trained = await trainEpochChunk(input, scope, deps, pace, painter);
+      rest.worked();
+      return trained;
+    }),
+    checkpoint: onPod((input: CheckpointInput, scope) => checkpoint(input, scope, deps)),
+    upload: onPod((input: UploadInput, scope) => upload(input, scope, deps)),
   };
 }
 

@@ -262,6 +262,7 @@ export function readPod({ root, env, roles }: Sources): PodConfig | null {
     stallMs: section.durationMs('stall'),
     loadStallMs: section.durationMs('loadStall'),
     shutdownMs: section.durationMs('shutdown'),
+    restMs: section.durationMs('rest'),
   };
   const minFreeDiskMiB = section.integer('minFreeDiskMiB', 0, 2 ** 30);
   section.finish();

@@ -108,6 +108,7 @@ export interface PodConfig {
   loadStallMs: number;
   shutdownMs: number;
   minFreeDiskMiB: number;
+  restMs: number;
 }
 
 /** Everything that can be set. Sections that no role of this process needs are null. */

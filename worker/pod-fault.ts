@@ -1,5 +1,6 @@
 import { statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { PodRest } from '../activities/pod-rest.ts';
 import { reasonOf } from '../common/logger.ts';
 import type { Trainer } from '../common/trainer.ts';
 
@@ -14,6 +15,7 @@ export interface PodMeans {
   /** What must be free there. */
   minFreeDiskMiB: number;
   trainer: Pick<Trainer, 'runtime' | 'kill'>;
+  rest: Pick<PodRest, 'reason'>;
   /** After which a trainer that does not answer is ended; default: 120 s. */
   trainerLimitMs?: number;
 }
@@ -27,9 +29,11 @@ export async function findPodFault({
   scratch,
   minFreeDiskMiB,
   trainer,
+  rest,
   trainerLimitMs = TRAINER_LIMIT_MS,
 }: PodMeans): Promise<string | null> {
   try {
+    if (rest.reason !== null) return rest.reason;
     const { bavail, bsize } = await statfs(scratch);
     const freeMiB = Math.floor((bavail * bsize) / MIB_BYTES);
     if (freeMiB < minFreeDiskMiB) {

@@ -9,6 +9,7 @@ import { createPodActivities } from '../activities/index.ts';
 import { createBackendClient } from '../activities/backend-webhook.ts';
 import type { BaseModel } from '../activities/dependencies.ts';
 import { PodFence } from '../activities/pod-fence.ts';
+import { PodRest } from '../activities/pod-rest.ts';
 import { requireSection } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
 import type { Trainer } from '../common/trainer.ts';
@@ -53,6 +54,7 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
   const backend = createBackendClient(config.backend);
   const runtime = once(() => trainer.runtime());
   const baseModel = once(deps.resolveBaseModel);
+  const rest = new PodRest(pod.restMs);
   const activities = createPodActivities({
     pod: { host, queue },
     store,
@@ -63,6 +65,7 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
     runtime,
     baseModel,
     fence: new PodFence(pod.fenceMs),
+    rest,
     jobDirectory: (holdId) => path.join(scratch, holdId),
     imageRules: { endpoint: storage.endpoint, fileUriRoot: storage.fileUriRoot },
     recipe: config.training.recipe,
@@ -98,7 +101,7 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
       ...common,
       taskQueue: config.queues.pods,
       activities: { holdPod },
-      tuner: tunerOf(new PodSlot(() => findPodFault({ scratch, trainer, ...pod }), logger)),
+      tuner: tunerOf(new PodSlot(() => findPodFault({ scratch, trainer, rest, ...pod }), logger)),
     });
     const own = await Worker.create({
       ...common,

@@ -11,6 +11,8 @@ const RUNTIME: TrainerRuntime = {
   mixedPrecisionDefault: 'no',
 };
 
+const AWAKE = { reason: null };
+
 describe('findPodFault', () => {
   let scratch: string;
   let kills: number;
@@ -28,32 +30,38 @@ describe('findPodFault', () => {
 
   it('finds nothing wrong with a pod that can train', async () => {
     const trainer = { runtime: async () => RUNTIME, kill };
-    assert.equal(await findPodFault({ scratch, minFreeDiskMiB: 0, trainer }), null);
+    assert.equal(await findPodFault({ scratch, minFreeDiskMiB: 0, trainer, rest: AWAKE }), null);
     assert.equal(kills, 0);
+  });
+
+  it('finds a pod that rests, and asks the trainer nothing', async () => {
+    const trainer = { runtime: () => assert.fail('not asked'), kill };
+    const rest = { reason: 'Resting for 30 s.' };
+    assert.equal(await findPodFault({ scratch, minFreeDiskMiB: 0, trainer, rest }), 'Resting for 30 s.');
   });
 
   it('finds a disk that is nearly full, and asks the trainer nothing', async () => {
     const trainer = { runtime: () => assert.fail('not asked'), kill };
-    const fault = await findPodFault({ scratch, minFreeDiskMiB: 2 ** 30, trainer });
+    const fault = await findPodFault({ scratch, minFreeDiskMiB: 2 ** 30, trainer, rest: AWAKE });
     assert.match(fault ?? '', /^\d+ MiB are free in .*, and pod\.minFreeDiskMiB asks for 1073741824/);
   });
 
   it('finds a GPU that is gone, and lets the next look start anew', async () => {
     const trainer = { runtime: () => Promise.reject(new GpuFaultError('The GPU is gone.')), kill };
-    assert.equal(await findPodFault({ scratch, minFreeDiskMiB: 0, trainer }), 'The GPU is gone.');
+    assert.equal(await findPodFault({ scratch, minFreeDiskMiB: 0, trainer, rest: AWAKE }), 'The GPU is gone.');
     assert.equal(kills, 1);
   });
 
   it('finds a trainer that hangs, and ends it', async () => {
     const trainer = { runtime: () => new Promise<never>(() => undefined), kill };
-    const fault = await findPodFault({ scratch, minFreeDiskMiB: 0, trainer, trainerLimitMs: 20 });
+    const fault = await findPodFault({ scratch, minFreeDiskMiB: 0, trainer, rest: AWAKE, trainerLimitMs: 20 });
     assert.match(fault ?? '', /did not answer for 0\.02 s/);
     assert.equal(kills, 1);
   });
 
   it('finds a work directory that is gone', async () => {
     const trainer = { runtime: async () => RUNTIME, kill };
-    const fault = await findPodFault({ scratch: path.join(scratch, 'gone'), minFreeDiskMiB: 0, trainer });
+    const fault = await findPodFault({ scratch: path.join(scratch, 'gone'), minFreeDiskMiB: 0, trainer, rest: AWAKE });
     assert.match(fault ?? '', /ENOENT/);
   });
 });

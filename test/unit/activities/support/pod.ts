@@ -8,6 +8,7 @@ import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
 import type { PodDependencies } from '../../../../activities/dependencies.ts';
 import { PodFence } from '../../../../activities/pod-fence.ts';
+import { PodRest } from '../../../../activities/pod-rest.ts';
 import type { TrainerJob } from '../../../../common/trainer.ts';
 import type { BackendClient, CompleteNotice, FailedNotice, ProgressNotice } from '../../../../common/backend-client.ts';
 import { trainingConfig } from '../../../support/training-config.ts';
@@ -75,6 +76,7 @@ export class TestPod {
       trainer: this.trainer,
       runtime: () => this.trainer.runtime(),
       fence: this.fence,
+      rest: new PodRest(0),
       baseModel: () =>
         Promise.resolve({ directory: '/models/tiny', fingerprint: 'model-1', name: 'tiny', sideMultiplePx: 16 }),
       jobDirectory: (holdId) => path.join(this.directory, holdId),

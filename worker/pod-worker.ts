@@ -101,6 +101,7 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
       ...common,
       taskQueue: config.queues.pods,
       activities: { holdPod },
+      maxConcurrentActivityTaskPolls: 1,
       tuner: tunerOf(new PodSlot(() => findPodFault({ scratch, trainer, rest, ...pod }), logger)),
     });
     const own = await Worker.create({

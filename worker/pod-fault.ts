@@ -2,6 +2,7 @@ import { statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PodRest } from '../activities/pod-rest.ts';
 import { reasonOf } from '../common/logger.ts';
+import type { ObjectStore } from '../common/object-store.ts';
 import type { Trainer } from '../common/trainer.ts';
 
 const MIB_BYTES = 2 ** 20;
@@ -16,6 +17,8 @@ export interface PodMeans {
   minFreeDiskMiB: number;
   trainer: Pick<Trainer, 'runtime' | 'kill'>;
   rest: Pick<PodRest, 'reason'>;
+  store: Pick<ObjectStore, 'probe'>;
+  bucket: string;
   /** After which a trainer that does not answer is ended; default: 120 s. */
   trainerLimitMs?: number;
 }
@@ -30,6 +33,8 @@ export async function findPodFault({
   minFreeDiskMiB,
   trainer,
   rest,
+  store,
+  bucket,
   trainerLimitMs = TRAINER_LIMIT_MS,
 }: PodMeans): Promise<string | null> {
   try {
@@ -39,14 +44,21 @@ export async function findPodFault({
     if (freeMiB < minFreeDiskMiB) {
       return `${freeMiB} MiB are free in ${scratch}, and pod.minFreeDiskMiB asks for ${minFreeDiskMiB}: make room there.`;
     }
+    await store.probe(bucket);
+    return await findTrainerFault(trainer, trainerLimitMs);
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
+
+async function findTrainerFault(trainer: PodMeans['trainer'], limitMs: number): Promise<string | null> {
+  try {
     const timer = new AbortController();
-    const late = sleep(trainerLimitMs, 'late' as const, { signal: timer.signal, ref: false }).catch(
-      () => 'late' as const,
-    );
+    const late = sleep(limitMs, 'late' as const, { signal: timer.signal, ref: false }).catch(() => 'late' as const);
     const answer = await Promise.race([trainer.runtime(), late]).finally(() => timer.abort());
     if (answer !== 'late') return null;
     await trainer.kill();
-    return `The trainer did not answer for ${trainerLimitMs / 1000} s: check the GPU with nvidia-smi and dmesg.`;
+    return `The trainer did not answer for ${limitMs / 1000} s: check the GPU with nvidia-smi and dmesg.`;
   } catch (error) {
     // What is wrong with a process need not be wrong with the next one.
     await trainer.kill();

@@ -102,7 +102,9 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
       taskQueue: config.queues.pods,
       activities: { holdPod },
       maxConcurrentActivityTaskPolls: 1,
-      tuner: tunerOf(new PodSlot(() => findPodFault({ scratch, trainer, rest, ...pod }), logger)),
+      tuner: tunerOf(
+        new PodSlot(() => findPodFault({ scratch, trainer, rest, store, bucket: storage.bucket, ...pod }), logger),
+      ),
     });
     const own = await Worker.create({
       ...common,

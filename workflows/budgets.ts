@@ -2,13 +2,22 @@ import type { ErrorCode } from '../common/errors.ts';
 import type { JobFailure } from './failures.ts';
 
 /** What to do about a failure. */
-export type Verdict = { action: 'retry'; delayMs: number } | { action: 'ask-operator' } | { action: 'fail' };
+export type Verdict = Retry | { action: 'ask-operator' } | { action: 'fail' };
+
+interface Retry {
+  action: 'retry';
+  delayMs: number;
+  /** On another pod, though nothing accuses this one. */
+  isElsewhere?: boolean;
+}
 
 /** Errors that another attempt rarely heals: fewer attempts than the configured number. */
 const FEWER_ATTEMPTS: Partial<Record<ErrorCode, number>> = { LOSS_NOT_FINITE: 2, GPU_OUT_OF_MEMORY: 2 };
 
 /** A store that is down heals by itself: about an hour of attempts. */
 const STORAGE_ATTEMPTS = 34;
+/** Of these in a row, about six minutes, on one pod: it may be the only one that can't reach the store. */
+const STORAGE_ATTEMPTS_ON_A_POD = 8;
 
 /** Errors that say something about the pod, not about the job: the next attempt gives the pod back and holds another. */
 const POD_SUSPECTS: readonly ErrorCode[] = [
@@ -74,7 +83,8 @@ export class Budgets {
         const errors = (this.#errorsInARow.get(failure.code) ?? 0) + 1;
         this.#errorsInARow.set(failure.code, errors);
         if (errors >= this.#attemptsAt(failure.code)) return { action: 'fail' };
-        return { action: 'retry', delayMs: backoffMs(errors) };
+        const isElsewhere = failure.code === 'STORAGE_UNAVAILABLE' && errors % STORAGE_ATTEMPTS_ON_A_POD === 0;
+        return { action: 'retry', delayMs: backoffMs(errors), isElsewhere };
       }
     }
   }

@@ -1,4 +1,4 @@
-import { ApplicationFailure, CancelledFailure, CancellationScope, sleep } from '@temporalio/workflow';
+import { ApplicationFailure, CancelledFailure, CancellationScope, patched, sleep } from '@temporalio/workflow';
 import type { ErrorCode } from '../common/errors.ts';
 import type { DownloadResult, UploadResult } from '../common/activity-types.ts';
 import type { CheckpointRef, PodHeld, TrainStyleInput, TrainingConfig } from '../common/types.ts';
@@ -263,6 +263,7 @@ export class PodWork {
         if (failure.kind !== 'application' || suspectsPod(failure.code) || failure.code === except) throw error;
         const verdict = budgets.judge(failure);
         if (verdict.action !== 'retry') throw new BudgetSpentError(error);
+        if (verdict.isElsewhere === true && patched('store-from-elsewhere')) throw error;
         view.failedWith(failure);
         await this.#waitBeforeRetry(failure, verdict.delayMs);
       }

@@ -21,14 +21,9 @@ export const OTHER_VERSION = '99.0.0';
 /** What the other version does before each chunk, in the way in which a release has to: jobs begun without it go on without. */
 const CHANGE = {
   file: 'workflows/work-on-pod.ts',
-  edits: [
-    [', sleep } from', ', patched, sleep } from'],
-    [
-      "view.enter('training', null);",
-      "view.enter('training', null);\n      if (patched('another-release')) await sleep(1);",
-    ],
-  ],
-} as const;
+  before: "view.enter('training', null);",
+  after: "view.enter('training', null);\n      if (patched('another-release')) await sleep(1);",
+};
 
 /**
  * Copies the program, as a release of another version: own files, another version number, and workflow code that does
@@ -42,12 +37,10 @@ export function copyOfOtherVersion(directory: string): string {
   for (const name of COPIED) cpSync(path.join(ROOT, name), path.join(directory, name), { recursive: true });
   for (const name of SHARED) symlinkSync(path.join(ROOT, name), path.join(directory, name));
   const changed = path.join(directory, CHANGE.file);
-  let code = readFileSync(changed, 'utf8');
-  for (const [before, after] of CHANGE.edits) {
-    if (!code.includes(before)) throw new Error(`${CHANGE.file} has no ${before} any more: adapt this change.`);
-    code = code.replace(before, after);
-  }
-  writeFileSync(changed, code);
+  const code = readFileSync(changed, 'utf8');
+  if (!code.includes(CHANGE.before))
+    throw new Error(`${CHANGE.file} has no ${CHANGE.before} any more: adapt this change.`);
+  writeFileSync(changed, code.replace(CHANGE.before, CHANGE.after));
   const json = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as object;
   writeFileSync(path.join(directory, 'package.json'), JSON.stringify({ ...json, version: OTHER_VERSION }));
   return path.join(directory, 'cli/main.ts');

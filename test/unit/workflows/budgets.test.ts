@@ -70,6 +70,19 @@ describe('Budgets', () => {
     assert.ok(judge(error('STORAGE_UNAVAILABLE'), 10).includes('fail'));
   });
 
+  it('lets another pod try every eighth time that the store can not be reached', () => {
+    const elsewhere = Array.from({ length: 17 }, () => {
+      const verdict = budgets.judge(error('STORAGE_UNAVAILABLE'));
+      return verdict.action === 'retry' && verdict.isElsewhere === true;
+    });
+    assert.deepEqual(
+      elsewhere.flatMap((is, index) => (is ? index + 1 : [])),
+      [8, 16],
+    );
+    const other = budgets.judge(error('GPU_FAULT'));
+    assert.ok(other.action === 'retry' && other.isElsewhere !== true);
+  });
+
   it('fails at once on what can not pass', () => {
     assert.deepEqual(judge(error('IMAGE_INVALID', false), 1), ['fail']);
   });

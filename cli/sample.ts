@@ -24,8 +24,8 @@ Draws pictures with a base model and a LoRA, and writes them to the output direc
 Options:
   --model             base model: a directory in diffusers layout, a .safetensors file with a whole Stable Diffusion 1.x, or a
                       hub id (org/name, org/name@revision, org/name/file.safetensors)
-  --lora              lora_weights.safetensors, kohya.safetensors or a peft directory, as training leaves them, or others' files
-                      of these formats for attention layers; default: the base model alone
+  --lora              lora_weights.safetensors, kohya.safetensors or a peft directory, as training leaves them, or others' LoRAs
+                      for Stable Diffusion 1.x in these formats, LoCon included; default: the base model alone
   --prompt            what to draw; may be given several times
   --output            directory to write, made when absent
   --negative-prompt   what not to draw

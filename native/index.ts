@@ -77,10 +77,6 @@ class ConvertingTrainer implements NativeTrainer {
     return converted(() => this.#raw.exportWeights(options));
   }
 
-  loadLora(path: string): Promise<void> {
-    return converted(() => this.#raw.loadLora(path));
-  }
-
   sample(options: NativeSampleOptions): Promise<NativePicture | null> {
     return converted(() => this.#raw.sample(options));
   }

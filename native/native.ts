@@ -12,10 +12,12 @@ export interface NativeTrainerOptions {
   threadCount: number;
 }
 
-/** A diffusers-layout base model directory and the precision of its frozen weights. */
+/** A diffusers-layout base model directory, the precision of its frozen weights, and a LoRA to draw with. */
 export interface NativeBaseModelOptions {
   directory: string;
   mixedPrecision: MixedPrecision;
+  /** A LoRA file or PEFT directory, or null. Part of it goes into the weights: with one, nothing but `sample` works. */
+  lora: string | null;
 }
 
 /** What the base model's own `config.json` files say. */
@@ -142,9 +144,10 @@ export interface NativeTrainer {
   /** Writes the whole run state to one safetensors file, atomically (temporary file, then rename). */
   saveCheckpoint(file: string): Promise<NativePosition>;
   exportWeights(options: NativeExportOptions): Promise<void>;
-  /** Reads a LoRA file or PEFT directory for `sample` with `lora: 'file'`; `loadBaseModel` forgets it. */
-  loadLora(path: string): Promise<void>;
-  /** Needs a base model; with `lora: 'job'` a job, with `'file'` a LoRA. Null when `stop()` ended it. */
+  /**
+   * Needs a base model, with `lora: 'job'` a job, with `'file'` one that was loaded with a LoRA, with `'none'` one
+   * without. Null when `stop()` ended it.
+   */
   sample(options: NativeSampleOptions): Promise<NativePicture | null>;
 }
 

@@ -41,6 +41,12 @@ class Fields {
     return value(field).As<Napi::String>().Utf8Value();
   }
 
+  std::optional<std::string> string_or_null(const char* field) const {
+    if (value(field).IsNull()) return std::nullopt;
+    if (!value(field).IsString()) fail(value(field), name(field), "a string or null");
+    return string(field);
+  }
+
   int64_t integer(const char* field) const { return read_integer(value(field), name(field)); }
 
   double number(const char* field) const {
@@ -168,7 +174,7 @@ TrainerOptions to_trainer_options(const Napi::Value& value) {
 
 LoadBaseModelOptions to_load_base_model_options(const Napi::Value& value) {
   const Fields fields(value, "options");
-  return {fields.string("directory"), fields.mixed_precision("mixedPrecision")};
+  return {fields.string("directory"), fields.mixed_precision("mixedPrecision"), fields.string_or_null("lora")};
 }
 
 Job to_job(const Napi::Value& value) {

@@ -22,6 +22,7 @@ struct TrainerOptions {
 struct LoadBaseModelOptions {
   std::string directory;
   torch::Dtype unet_dtype;
+  std::optional<std::string> lora;  // a file or PEFT directory to draw with
 };
 
 struct Job {

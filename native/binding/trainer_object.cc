@@ -64,7 +64,7 @@ Napi::Function TrainerObject::define(Napi::Env env) {
        InstanceMethod<&TrainerObject::train>("train"), InstanceMethod<&TrainerObject::validate>("validate"),
        InstanceMethod<&TrainerObject::stop>("stop"), InstanceMethod<&TrainerObject::save_checkpoint>("saveCheckpoint"),
        InstanceMethod<&TrainerObject::export_weights>("exportWeights"),
-       InstanceMethod<&TrainerObject::load_lora>("loadLora"), InstanceMethod<&TrainerObject::sample>("sample")});
+       InstanceMethod<&TrainerObject::sample>("sample")});
 }
 
 TrainerObject::TrainerObject(const Napi::CallbackInfo& info)
@@ -97,6 +97,14 @@ BaseModel& TrainerObject::require_model() {
   return *model_;
 }
 
+void TrainerObject::require_plain_model() {
+  if (file_lora_) {
+    throw Error(
+        ErrorCode::kInvalidRequest,
+        "The base model was loaded with a LoRA, which is part of it now: call loadBaseModel without one first.");
+  }
+}
+
 Trainer& TrainerObject::require_job() {
   if (!job_) throw Error(ErrorCode::kInvalidRequest, "No job is started: call startJob first.");
   return *job_;
@@ -109,8 +117,14 @@ Napi::Value TrainerObject::load_base_model(const Napi::CallbackInfo& info) {
     job_.reset();
     file_lora_.reset();
     model_.reset();
-    model_.emplace(
-        brushwork::load_base_model(options.directory, {.device = options_.device, .unet_dtype = options.unet_dtype}));
+    const BaseModelOptions how{.device = options_.device, .unet_dtype = options.unet_dtype};
+    if (options.lora) {
+      auto [model, lora] = load_base_model_with_lora(options.directory, how, *options.lora);
+      model_.emplace(std::move(model));
+      file_lora_.emplace(std::move(lora));
+    } else {
+      model_.emplace(brushwork::load_base_model(options.directory, how));
+    }
     return resolve_with(describe(*model_));
   });
 }
@@ -122,6 +136,7 @@ Napi::Value TrainerObject::start_job(const Napi::CallbackInfo& info) {
     auto& model = require_model();
     validation_.reset();
     job_.reset();
+    require_plain_model();
     if (job->unet_dtype != model.unet.dtype()) {
       throw Error(ErrorCode::kInvalidRequest,
                   "The job's mixed_precision differs from the one that the base model was loaded with.");
@@ -199,19 +214,13 @@ Napi::Value TrainerObject::export_weights(const Napi::CallbackInfo& info) {
   });
 }
 
-Napi::Value TrainerObject::load_lora(const Napi::CallbackInfo& info) {
-  return run(info.Env(), [this, path = to_string(info[0], "path")]() -> Settle {
-    const auto& model = require_model();
-    file_lora_.reset();
-    file_lora_.emplace(brushwork::load_lora(path, model));
-    return resolve_with_nothing;
-  });
-}
-
 const LoraParameters* TrainerObject::find_lora(SampleLora which) {
-  if (which == SampleLora::kNone) return nullptr;
   if (which == SampleLora::kJob) return &require_job().result();
-  if (!file_lora_) throw Error(ErrorCode::kInvalidRequest, "No LoRA is loaded: call loadLora first.");
+  if (which == SampleLora::kNone) {
+    require_plain_model();
+    return nullptr;
+  }
+  if (!file_lora_) throw Error(ErrorCode::kInvalidRequest, "No LoRA is loaded: name one in loadBaseModel first.");
   return &*file_lora_;
 }
 

@@ -31,11 +31,12 @@ class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
   void stop(const Napi::CallbackInfo& info);
   Napi::Value save_checkpoint(const Napi::CallbackInfo& info);
   Napi::Value export_weights(const Napi::CallbackInfo& info);
-  Napi::Value load_lora(const Napi::CallbackInfo& info);
   Napi::Value sample(const Napi::CallbackInfo& info);
 
   // Runs `work` on the trainer's thread and keeps this object alive meanwhile.
   Napi::Value run(Napi::Env env, Work work);
+  // Throws INVALID_REQUEST where the loaded model has a file's LoRA in its weights.
+  void require_plain_model();
   // The loaded model and the started job; throw INVALID_REQUEST where there is none.
   BaseModel& require_model();
   Trainer& require_job();
@@ -48,7 +49,7 @@ class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
   // Touched by the task thread alone, except in the destructor, which runs after that thread has ended.
   std::optional<BaseModel> model_;
   std::unique_ptr<Trainer> job_;
-  std::optional<LoraParameters> file_lora_;  // belongs to `model_`
+  std::optional<LoraParameters> file_lora_;  // loaded with `model_`, and partly in its weights
   std::unique_ptr<Validation> validation_;   // of job_; null where no picture is held out
   // Last, so that it is destroyed (and joined) first.
   std::unique_ptr<TaskThread> thread_;

@@ -3,13 +3,13 @@
 #include <fstream>
 #include <map>
 #include <optional>
+#include <utility>
 
 #include "cli/commands.h"
 #include "cli/job.h"
 #include "core/errors.h"
 #include "core/lora/lora_step.h"
 #include "core/model_io/json.h"
-#include "core/model_io/lora_import.h"
 #include "core/model_io/safetensors.h"
 
 namespace brushwork::cli {
@@ -91,12 +91,16 @@ void forward(Options& options) {
   const SafetensorsFile inputs(inputs_file);
   const double before_mib = memory_mib("RssAnon");
   const auto start = std::chrono::steady_clock::now();
-  const auto model = load_model(choice);
+  std::optional<LoraParameters> lora;
+  const auto model = [&] {
+    if (lora_path.empty()) return load_model(choice);
+    auto loaded = load_model_with_lora(choice, lora_path);
+    lora.emplace(std::move(loaded.lora));
+    return std::move(loaded.model);
+  }();
   Json result = {{"load_s", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()},
                  {"own_memory_after_load_mib", memory_mib("RssAnon") - before_mib},
                  {"peak_rss_after_load_mib", memory_mib("VmHWM")}};
-  std::optional<LoraParameters> lora;
-  if (!lora_path.empty()) lora.emplace(load_lora(lora_path, model));
   Passes passes(model, inputs, lora);
   passes.run();
   write_safetensors(output_file, passes.outputs());

@@ -41,7 +41,9 @@ ModelChoice read_model_choice(Options& options) {
   return model;
 }
 
-BaseModel load_model(const ModelChoice& choice) {
+namespace {
+
+BaseModelOptions model_options(const ModelChoice& choice) {
   torch::Dtype dtype = torch::kFloat32;
   if (choice.precision == "fp16") {
     dtype = torch::kFloat16;
@@ -50,7 +52,15 @@ BaseModel load_model(const ModelChoice& choice) {
   } else if (choice.precision != "no") {
     throw Error(ErrorCode::kInvalidRequest, "--precision must be no, fp16 or bf16, not " + choice.precision);
   }
-  return load_base_model(choice.directory, {.device = choice.device, .unet_dtype = dtype});
+  return {.device = choice.device, .unet_dtype = dtype};
+}
+
+}  // namespace
+
+BaseModel load_model(const ModelChoice& choice) { return load_base_model(choice.directory, model_options(choice)); }
+
+ModelWithLora load_model_with_lora(const ModelChoice& choice, const std::string& lora_path) {
+  return load_base_model_with_lora(choice.directory, model_options(choice), lora_path);
 }
 
 SyntheticJob read_job(Options& options, int64_t default_epochs) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cli/options.h"
+#include "core/model_io/lora_import.h"
 #include "core/train/trainer.h"
 
 namespace brushwork::cli {
@@ -22,6 +23,8 @@ ModelChoice read_model_choice(Options& options);
 
 // Throws INVALID_REQUEST for an unknown precision, and what `load_base_model` throws.
 BaseModel load_model(const ModelChoice& choice);
+// The same with the LoRA at `lora_path`; throws what `load_base_model_with_lora` throws as well.
+ModelWithLora load_model_with_lora(const ModelChoice& choice, const std::string& lora_path);
 
 // A job of pictures made by a formula.
 struct SyntheticJob {

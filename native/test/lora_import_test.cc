@@ -28,7 +28,7 @@ static LoraParameters ramp_lora(double alpha, const LoraLayout& of = layout()) {
   return lora;
 }
 
-static LoraParameters load(const std::string& path) { return load_lora(path, tiny_model()); }
+static LoraParameters load(const std::string& path) { return load_with_lora(path).lora; }
 
 static std::string write(const std::string& name, const Tensors& tensors,
                          const std::map<std::string, std::string>& metadata = {}) {
@@ -118,6 +118,10 @@ TEST(the_scale_of_a_header_counts_rank_stabilised_too) {
   };
   CHECK(scale("plain", R"({"unet.r": 4, "unet.lora_alpha": 6})") == 1.5);
   CHECK(scale("rslora", R"({"unet.r": 4, "unet.lora_alpha": 6, "unet.use_rslora": true})") == 3);
+  // The tensors tell the rank, whatever `r` and `rank_pattern` say.
+  CHECK(scale("pattern", R"({"unet.r": 8, "unet.lora_alpha": 6, "unet.rank_pattern": {"to_q": 4},
+                             "unet.alpha_pattern": {"to_k": 1, "to_q": 3, "attn1.to_q": 2}})") == 0.5);
+  CHECK(scale("no-pattern", R"({"unet.r": 8, "unet.lora_alpha": 6, "unet.alpha_pattern": {"o_q": 1}})") == 1.5);
 }
 
 static void refuse(const std::string& part, const Tensors& tensors,
@@ -140,19 +144,34 @@ TEST(other_kinds_are_refused_by_name) {
   refuse("LoHa", with("lora_unet_mid_block_attentions_0_proj_in.hada_w1_a"));
   refuse("LoKr", with("lora_unet_mid_block_attentions_0_proj_in.lokr_w1"));
   refuse("DoRA", with("unet." + kModule + ".lora_magnitude_vector"));
-  refuse("LoCon", with("lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"));
-  refuse("LoCon", with("lora_unet_down_blocks_0_downsamplers_0_conv.lora_down.weight"));
-  refuse("other layers", with("lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight"));
-  refuse("other layers", with("text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight"));
+  refuse("OFT", with("lora_unet_mid_block_attentions_0_proj_in.oft_blocks"));
+  refuse("IA3", with("lora_unet_mid_block_attentions_0_proj_in.on_input"));
+  refuse("GLoRA", with("lora_unet_mid_block_attentions_0_proj_in.a1.weight"));
+  refuse("whole differences", with("lora_unet_mid_block_attentions_0_proj_in.diff"));
+  refuse("norms", with("lora_unet_mid_block_attentions_0_norm.w_norm"));
   refuse("another architecture", with("transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight"));
-  refuse("other layers", with("lora_unet_mid_block_attentions_0_transformer_blocks_0_ff_net_2.lora_up.weight"));
-  refuse("other layers", with("unet.mid_block.attentions.0.transformer_blocks.0.ff.net.2.lora_A.weight"));
 }
 
 TEST(files_that_do_not_fit_are_refused) {
   refuse("holds nothing", {});
   refuse("no part of a LoRA", with("unet." + kModule + ".weight"));
-  refuse("no attention layer", with("unet.down_blocks.7.attentions.0.attn1.to_q.lora_A.weight"));
+  const std::string missing = "unet.down_blocks.7.attentions.0.attn1.to_q";
+  refuse("no layer for its \"" + missing,
+         {{missing + ".lora_A.weight", torch::ones({4, 32})}, {missing + ".lora_B.weight", torch::ones({32, 4})}});
+  const std::string conv = "unet.mid_block.resnets.0.conv1";  // (64, 64, 3, 3)
+  refuse("another base model", {{conv + ".lora_A.weight", torch::ones({4, 64, 1, 1})},
+                                {conv + ".lora_B.weight", torch::ones({64, 4, 1, 1})}});
+  refuse("do not fit each other", {{conv + ".lora_A.weight", torch::ones({4, 64, 3, 3})},
+                                   {conv + ".lora_B.weight", torch::ones({64, 4, 3, 3})}});
+  refuse("do not fit each other", {{conv + ".lora_down.weight", torch::ones({4, 64, 3, 3})},
+                                   {conv + ".lora_mid.weight", torch::ones({4, 4, 3, 3})},
+                                   {conv + ".lora_up.weight", torch::ones({64, 4, 1, 1})}});
+  refuse("half of its pair", {{conv + ".lora_mid.weight", torch::ones({4, 4, 3, 3})}});
+  refuse("not finite", {{conv + ".lora_A.weight", torch::full({4, 64, 3, 3}, INFINITY)},
+                        {conv + ".lora_B.weight", torch::ones({64, 4, 1, 1})}});
+  refuse("contradicts itself",
+         with("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight",
+              torch::zeros({32, 4})));
   refuse("half of its pair", {{"unet." + kModule + ".lora_A.weight", torch::ones({4, 32})}});
   refuse("another base model", {{"unet." + kModule + ".lora_A.weight", torch::ones({4, 320})},
                                 {"unet." + kModule + ".lora_B.weight", torch::ones({320, 4})}});
@@ -160,7 +179,7 @@ TEST(files_that_do_not_fit_are_refused) {
   refuse("not finite", with("unet." + kModule + ".alpha", torch::tensor(NAN)));
   refuse("not JSON", with("unet." + kModule + ".alpha", torch::tensor(1.0)), {{"lora_adapter_metadata", "{"}});
   refuse("alpha_pattern", with("unet." + kModule + ".alpha", torch::tensor(1.0)),
-         {{"lora_adapter_metadata", R"({"unet.r": 4, "unet.lora_alpha": 4, "unet.alpha_pattern": {"to_q": 1}})"}});
+         {{"lora_adapter_metadata", R"({"unet.r": 4, "unet.lora_alpha": 4, "unet.alpha_pattern": {".*to_q": 1}})"}});
   refuse("unet.lora_alpha", with("unet." + kModule + ".alpha", torch::tensor(1.0)), {{"lora_adapter_metadata", "{}"}});
   CHECK_ERROR(load(temporary_directory() / "missing"), ErrorCode::kInvalidRequest, "can't be opened");
 }

@@ -2,7 +2,6 @@
 #include <string>
 
 #include "check.h"
-#include "core/model_io/lora_import.h"
 #include "core/sample/sample_picture.h"
 #include "golden.h"
 
@@ -99,8 +98,8 @@ TEST(a_picture_with_a_lora_file_equals_diffusers) {
   }
   const auto file = temporary_directory() / "lora.safetensors";
   write_safetensors(file, tensors);
-  const auto lora = load_lora(file, tiny_model());
-  check_picture(tiny_model(), "lora", options(15), &lora);
+  const auto [model, lora] = load_with_lora(file);
+  check_picture(model, "lora", options(15), &lora);
 }
 
 TEST_MAIN()

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/model_io/base_model.h"
+#include "core/model_io/lora_import.h"
 #include "core/model_io/random_base_model.h"
 #include "core/runtime_info.h"
 
@@ -55,11 +56,22 @@ inline torch::Device test_device() {
   return device;
 }
 
-// A random preset in `dtype`, on the test's device: with its seed, the model that make_golden.py uses.
-inline BaseModel load_random_model(const std::string& preset, torch::Dtype dtype = torch::kFloat32) {
+// The directory of a random preset: with its seed, the model that make_golden.py uses.
+inline std::string random_model_directory(const std::string& preset) {
   const auto directory = temporary_directory() / (preset + "-model");
   if (!std::filesystem::exists(directory)) write_random_base_model(directory, preset, 7);
-  return load_base_model(directory, {.device = test_device(), .unet_dtype = dtype});
+  return directory;
+}
+
+// A random preset in `dtype`, on the test's device.
+inline BaseModel load_random_model(const std::string& preset, torch::Dtype dtype = torch::kFloat32) {
+  return load_base_model(random_model_directory(preset), {.device = test_device(), .unet_dtype = dtype});
+}
+
+// The tiny preset with the LoRA at `path`.
+inline ModelWithLora load_with_lora(const std::string& path, torch::Dtype dtype = torch::kFloat32) {
+  return load_base_model_with_lora(random_model_directory("tiny"), {.device = test_device(), .unet_dtype = dtype},
+                                   path);
 }
 
 inline BaseModel load_tiny_model(torch::Dtype dtype = torch::kFloat32) { return load_random_model("tiny", dtype); }

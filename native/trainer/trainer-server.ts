@@ -22,7 +22,7 @@ import { type CaptionTokenizer, loadTokenizer } from './tokenizer.ts';
 
 /** A loaded base model and its tokenizer. */
 interface LoadedBase {
-  /** Directory and precision: the model is loaded anew only when one of them changes. */
+  /** Directory, precision and LoRA: the model is loaded anew only when one of them changes. */
   key: string;
   tokenizer: CaptionTokenizer;
 }
@@ -88,7 +88,7 @@ export class TrainerServer {
     const { kept, heldOut } = holdOut(await readDataset(job.imageDirectory, options), config);
     const taskId = taskOf(job);
     await faultPoint('trainer:load', taskId);
-    const { tokenizer } = await this.#loadBase(job.baseModelDirectory, config.mixedPrecision);
+    const { tokenizer } = await this.#loadBase(job.baseModelDirectory, config.mixedPrecision, null);
     await faultPoint('trainer:encode', taskId);
     const toImage = ({ name, widthPx, heightPx, pixels, caption }: TrainingPicture): NativeImage => {
       return { name, widthPx, heightPx, pixels, tokenIds: tokenizer.encode(caption) };
@@ -142,8 +142,7 @@ export class TrainerServer {
   /** Loads a base model, and the LoRA that `sample` draws with as `file`. */
   async openForDrawing({ baseModelDirectory, mixedPrecision, lora }: DrawingModel): Promise<void> {
     this.#job = null;
-    await this.#loadBase(baseModelDirectory, mixedPrecision);
-    if (lora !== null) await this.#trainer.loadLora(lora);
+    await this.#loadBase(baseModelDirectory, mixedPrecision, lora);
   }
 
   /** Draws one picture and writes it as PNG. */
@@ -198,11 +197,11 @@ export class TrainerServer {
     return this.#job;
   }
 
-  async #loadBase(directory: string, mixedPrecision: MixedPrecision): Promise<LoadedBase> {
-    const key = JSON.stringify([directory, mixedPrecision]);
+  async #loadBase(directory: string, mixedPrecision: MixedPrecision, lora: string | null): Promise<LoadedBase> {
+    const key = JSON.stringify([directory, mixedPrecision, lora]);
     if (this.#base?.key === key) return this.#base;
     this.#base = null;
-    const info = await this.#trainer.loadBaseModel({ directory, mixedPrecision });
+    const info = await this.#trainer.loadBaseModel({ directory, mixedPrecision, lora });
     const tokenizer = await loadTokenizer(join(directory, 'tokenizer'), info.textTokenCount);
     this.#base = { key, tokenizer };
     return this.#base;

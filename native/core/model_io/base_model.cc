@@ -26,7 +26,9 @@ std::string shape_text(torch::IntArrayRef shape) {
 // The weights of one component of a model directory, in one file or in several shards.
 class FileWeights : public WeightSource {
  public:
-  explicit FileWeights(const std::vector<std::string>& paths) {
+  // `change` gets keys with `component` and a dot in front.
+  FileWeights(const std::vector<std::string>& paths, std::string component, const ChangeWeight& change)
+      : component_(std::move(component)), change_(change) {
     for (const auto& path : paths) {
       files_.push_back(std::make_unique<SafetensorsFile>(path));
       for (const auto& [key, entry] : files_.back()->entries()) {
@@ -53,7 +55,7 @@ class FileWeights : public WeightSource {
       for (const auto& opened : files_) opened->release();
       taken_since_release_bytes_ = found.nbytes();
     }
-    return found;
+    return change_ ? change_(component_ + "." + key, found) : found;
   }
 
   // Throws MODEL_LOAD_FAILED when there are weights that nobody took.
@@ -74,6 +76,8 @@ class FileWeights : public WeightSource {
 
   static constexpr size_t kReleaseBytes = size_t{256} << 20;
 
+  std::string component_;
+  const ChangeWeight& change_;
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
   std::map<std::string, const SafetensorsFile*> file_of_;
   std::set<std::string> taken_;
@@ -114,11 +118,13 @@ std::vector<std::string> find_weights(const std::string& directory, const std::s
           ".fp16.safetensors, nor all shards of one; download the model's safetensors files (.bin is not read)");
 }
 
-// Loads the component in `directory`; Model and Config are a class of core/model and its configuration.
+// Loads `component` of the model in `directory`; Model and Config are a class of core/model and its configuration.
 template <typename Model, typename Config>
-Model load_component(const std::string& directory, const std::string& stem, torch::Device device, torch::Dtype dtype) {
-  const Config config = Config::read(JsonFile(directory + "/config.json"));
-  FileWeights source(find_weights(directory, stem));
+Model load_component(const std::string& directory, const std::string& component, const std::string& stem,
+                     torch::Device device, torch::Dtype dtype, const ChangeWeight& change) {
+  const auto folder = directory + "/" + component;
+  const Config config = Config::read(JsonFile(folder + "/config.json"));
+  FileWeights source(find_weights(folder, stem), component, change);
   Model model(config, Weights(source, device, dtype));
   source.check_all_taken();
   return model;
@@ -149,7 +155,7 @@ SchedulerConfig read_scheduler(const JsonFile& file) {
 
 }  // namespace
 
-BaseModel load_base_model(const std::string& directory, const BaseModelOptions& options) {
+BaseModel load_base_model(const std::string& directory, const BaseModelOptions& options, const ChangeWeight& change) {
   const JsonFile index(directory + "/model_index.json");
   for (const char* part : {"unet", "vae", "text_encoder", "scheduler"}) {
     if (!index.has(part)) {
@@ -159,12 +165,12 @@ BaseModel load_base_model(const std::string& directory, const BaseModelOptions& 
   }
   const torch::NoGradGuard no_grad;
   auto scheduler = read_scheduler(JsonFile(directory + "/scheduler/scheduler_config.json"));
-  auto unet = load_component<UNet, UNetConfig>(directory + "/unet", "diffusion_pytorch_model", options.device,
-                                               options.unet_dtype);
-  auto vae =
-      load_component<Vae, VaeConfig>(directory + "/vae", "diffusion_pytorch_model", options.device, torch::kFloat32);
-  auto text =
-      load_component<ClipText, ClipTextConfig>(directory + "/text_encoder", "model", options.device, torch::kFloat32);
+  auto unet = load_component<UNet, UNetConfig>(directory, "unet", "diffusion_pytorch_model", options.device,
+                                               options.unet_dtype, change);
+  auto vae = load_component<Vae, VaeConfig>(directory, "vae", "diffusion_pytorch_model", options.device,
+                                            torch::kFloat32, change);
+  auto text = load_component<ClipText, ClipTextConfig>(directory, "text_encoder", "model", options.device,
+                                                       torch::kFloat32, change);
   if (text.config().hidden_size != unet.config().cross_attention_dim) {
     throw Error(ErrorCode::kModelLoadFailed, directory +
                                                  ": text_encoder and unet do not belong together (hidden_size " +

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "core/model/clip_text.h"
@@ -38,9 +39,15 @@ struct BaseModelOptions {
   torch::Dtype unet_dtype = torch::kFloat32;
 };
 
+// What a weight becomes while its model loads: gets its key with the component in front, e.g.
+// "unet.conv_in.weight", and the file's tensor on the CPU; returns that, or another one of the same shape.
+using ChangeWeight = std::function<torch::Tensor(const std::string& key, const torch::Tensor& weight)>;
+
 // Opens the model in `directory`. Weights are `diffusion_pytorch_model.safetensors` (text encoder:
 // `model.safetensors`), or their `.fp16.safetensors` variant. Throws MODEL_LOAD_FAILED naming the file and what is
 // wrong with it: a missing file, an architecture that we do not implement, a missing, surplus or ill-shaped weight.
-BaseModel load_base_model(const std::string& directory, const BaseModelOptions& options);
+// `change` may be empty; what it throws goes through.
+BaseModel load_base_model(const std::string& directory, const BaseModelOptions& options,
+                          const ChangeWeight& change = {});
 
 }  // namespace brushwork

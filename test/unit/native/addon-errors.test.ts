@@ -43,8 +43,9 @@ describe('native addon, when something is wrong', function () {
       ],
       [
         'loadBaseModel',
-        ['directory', 'mixedPrecision'],
-        (field) => trainer.loadBaseModel(without({ directory: modelDirectory, mixedPrecision: 'no' }, field)),
+        ['directory', 'mixedPrecision', 'lora'],
+        (field) =>
+          trainer.loadBaseModel(without({ directory: modelDirectory, mixedPrecision: 'no', lora: null }, field)),
       ],
       [
         'startJob',
@@ -91,7 +92,7 @@ describe('native addon, when something is wrong', function () {
         new TypeError('Expected an integer for job.config.rank but received 4.5'),
       );
       await assert.rejects(
-        trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'fp8' as never }),
+        trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'fp8' as never, lora: null }),
         new TypeError("Expected 'no' or 'fp16' or 'bf16' for options.mixedPrecision but received fp8"),
       );
     });
@@ -101,7 +102,7 @@ describe('native addon, when something is wrong', function () {
     it('a missing model is a ModelLoadFailedError with the native error as its cause', async () => {
       const other = new addon.Trainer({ device: 'cpu', threadCount: 1 });
       await assert.rejects(
-        other.loadBaseModel({ directory: path.join(directory, 'nowhere'), mixedPrecision: 'no' }),
+        other.loadBaseModel({ directory: path.join(directory, 'nowhere'), mixedPrecision: 'no', lora: null }),
         (error) => {
           assert.ok(error instanceof ModelLoadFailedError);
           assert.match(error.message, /nowhere/);

@@ -9,7 +9,7 @@ const SIDE_PX = 64;
 async function startTraining(directory: string): Promise<NativeTrainer> {
   const addon = loadAddon();
   const trainer = new addon.Trainer({ device: 'cpu', threadCount: 1 });
-  await trainer.loadBaseModel({ directory, mixedPrecision: 'no' });
+  await trainer.loadBaseModel({ directory, mixedPrecision: 'no', lora: null });
   const image: NativeImage = {
     name: 'a.png',
     widthPx: SIDE_PX,

@@ -29,7 +29,7 @@ describe('native addon', function () {
   });
 
   it('describes the base model that it loads', async () => {
-    const info = await trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'no' });
+    const info = await trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'no', lora: null });
     assert.ok(info.unetParameterCount > 100_000);
     assert.deepEqual(info, {
       unetParameterCount: info.unetParameterCount,
@@ -202,9 +202,15 @@ describe('native addon', function () {
     assert.notDeepEqual(other?.pixels, styled.pixels);
     // A file of the same weights gives the same picture, and is forgotten with its base model.
     await trainer.exportWeights({ directory, baseModelName: 'tiny', resolutionPx: SIDE_PX });
-    await trainer.loadLora(path.join(directory, 'peft'));
+    const lora = path.join(directory, 'peft');
+    await trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'no', lora });
     const fromFile = await trainer.sample({ ...sampleOptions(), lora: 'file' });
     assert.deepEqual(fromFile?.pixels, styled.pixels);
+    // The LoRA is part of the model now: it is no base model any more.
+    await assert.rejects(trainer.sample({ ...sampleOptions(), lora: 'none' }), /without one first/);
+    await assert.rejects(trainer.startJob(job()), /without one first/);
+    await trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'no', lora: null });
+    assert.deepEqual((await trainer.sample({ ...sampleOptions(), lora: 'none' }))?.pixels, plain?.pixels);
   });
 
   it('stops drawing at the next step', async () => {
@@ -214,7 +220,7 @@ describe('native addon', function () {
   });
 
   it('draws with no LoRA of a file before one was loaded', async () => {
-    await trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'no' });
+    await trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'no', lora: null });
     await assert.rejects(trainer.sample({ ...sampleOptions(), lora: 'file' }), InvalidRequestError);
   });
 

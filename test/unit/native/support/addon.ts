@@ -70,7 +70,7 @@ export function addonForAllTests(assign: (loaded: LoadedAddon) => void): void {
     const modelDirectory = path.join(directory, 'model');
     await addon.writeRandomBaseModel({ directory: modelDirectory, preset: 'tiny', seed: 7 });
     const trainer = new addon.Trainer({ device: 'cpu', threadCount: 1 });
-    await trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'no' });
+    await trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'no', lora: null });
     assign({ addon, directory, modelDirectory, trainer });
   });
 

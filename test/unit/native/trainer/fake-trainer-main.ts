@@ -90,10 +90,6 @@ class FakeTrainer implements NativeTrainer {
     await Promise.resolve();
   }
 
-  async loadLora(): Promise<void> {
-    await Promise.resolve();
-  }
-
   async sample({ stepCount }: NativeSampleOptions) {
     this.#stopped = false;
     for (let step = 0; step < stepCount && !this.#stopped; step++) await sleep(2);

@@ -59,6 +59,13 @@ TEST(options_out_of_range_are_refused) {
   refuse("the negative prompt", [](auto& changed) { changed.negative_token_ids[4] = 1024; });
 }
 
+TEST(a_picture_that_is_not_finite_is_none) {
+  LoraParameters lora(tiny_model().unet.lora_layout(), {4, 8, 0.1}, torch::kCPU);
+  const torch::NoGradGuard no_grad;
+  lora.values().detach().fill_(1e25);
+  CHECK_ERROR(sample_picture(tiny_model(), &lora, options()), ErrorCode::kInvalidRequest, "not finite");
+}
+
 TEST(a_stop_ends_the_drawing_before_the_next_step) {
   int asked = 0;
   const auto picture = sample_picture(tiny_model(), nullptr, options(), [&] { return ++asked == 2; });

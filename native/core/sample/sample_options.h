@@ -22,7 +22,7 @@ struct SampleOptions {
   SamplerKind sampler = SamplerKind::kDpmSolverPlusPlus;
 };
 
-// Throws INVALID_REQUEST with `rule` unless `valid`.
+// Throws INVALID_REQUEST with `rule`, what a picture must or why there is none, unless `valid`.
 inline void require_drawable(bool valid, const std::string& rule) {
   if (!valid) throw Error(ErrorCode::kInvalidRequest, "The picture can't be drawn: " + rule);
 }

@@ -76,7 +76,11 @@ std::optional<torch::Tensor> sample_pixels(const BaseModel& model, const LoraPar
     sample = scheduler->step(prediction, timestep, sample);
   }
   if (should_stop && should_stop()) return std::nullopt;
-  return model.vae.decode(sample / model.vae.config().scaling_factor);
+  const auto pixels = model.vae.decode(sample / model.vae.config().scaling_factor);
+  // As bytes such numbers would make a picture of something.
+  require_drawable(torch::isfinite(pixels).all().item<bool>(),
+                   "its numbers are not finite. The LoRA is too strong for the model, or the model for its precision.");
+  return pixels;
 }
 
 std::optional<Picture> sample_picture(const BaseModel& model, const LoraParameters* lora, const SampleOptions& options,

@@ -22,7 +22,7 @@ struct Picture {
 
 // The pixels of what `model` and, where not null, `lora` draw: float32 (1, 3, height_px, width_px), about [-1, 1], on
 // the model's device; nothing when `should_stop` ended the work, which it can before each step. Throws INVALID_REQUEST
-// for an option out of its range.
+// for an option out of its range and for a picture of numbers that are not finite.
 std::optional<torch::Tensor> sample_pixels(const BaseModel& model, const LoraParameters* lora,
                                            const SampleOptions& options, const ShouldStop& should_stop = {});
 

@@ -1,10 +1,11 @@
 import { createHash } from 'node:crypto';
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CheckpointIncompatibleError } from '../common/errors.ts';
 import type { TrainerJob } from '../common/trainer.ts';
 import { TRAINING_CONFIG_KEYS } from '../common/training-config-keys.ts';
 import { trainingConfigJson } from '../common/training-config.ts';
+import { writeAtomically } from '../common/write-atomically.ts';
 import { captionFile } from '../native/trainer/caption.ts';
 import { listPictures } from '../native/trainer/dataset.ts';
 
@@ -61,9 +62,7 @@ function preparationOf({ config }: TrainerJob): Record<string, string> {
  * @param record - what the run is made from
  */
 export async function writeRecord(file: string, record: RunRecord): Promise<void> {
-  const temporary = `${file}.${process.pid}.part`;
-  await writeFile(temporary, `${JSON.stringify(record, null, 2)}\n`);
-  await rename(temporary, file);
+  await writeAtomically(file, `${JSON.stringify(record, null, 2)}\n`);
 }
 
 /**

@@ -1,7 +1,7 @@
-import { rename, writeFile } from 'node:fs/promises';
 import sharp from 'sharp';
 import type { Metadata, Sharp } from 'sharp';
 import type { ResizeMode } from '../../common/types.ts';
+import { writeAtomically } from '../../common/write-atomically.ts';
 import { type SizePx, coverScale, coveringCrop, trainedSize } from './aspect-buckets.ts';
 import { cropToSize, stretchToSquare } from './resample.ts';
 
@@ -207,7 +207,5 @@ function megabytes(bytes: number): string {
  */
 export async function writePng(picture: DecodedPicture, file: string): Promise<void> {
   const raw = { width: picture.widthPx, height: picture.heightPx, channels: 3 as const };
-  const temporary = `${file}.${process.pid}.part`;
-  await writeFile(temporary, await sharp(picture.pixels, { raw }).png().toBuffer());
-  await rename(temporary, file);
+  await writeAtomically(file, await sharp(picture.pixels, { raw }).png().toBuffer());
 }

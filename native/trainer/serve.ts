@@ -82,11 +82,8 @@ async function run(
         batcher.flush();
       }
     }
-    case 'validate': {
-      const validation = trainer.validate();
-      if (stoppedBefore) trainer.stop();
-      return validation;
-    }
+    case 'validate':
+      return stoppable(trainer, stoppedBefore, () => trainer.validate());
     case 'saveCheckpoint':
       return trainer.saveCheckpoint(command.file);
     case 'exportWeights':

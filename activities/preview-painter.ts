@@ -54,7 +54,7 @@ export class PreviewPainter {
     const startMs = performance.now();
     try {
       await this.#within(previews.timeLimitMs, signal, (over) =>
-        this.#deps.trainer.drawSheet({ ...previews.sheet, directory, file }, over),
+        this.#deps.trainer.drawSheet({ ...previews.sheet, epoch, directory, file }, over),
       );
     } catch (error) {
       signal.throwIfAborted();

@@ -4,6 +4,8 @@ import { LossNotFiniteError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
 import type { StepReport } from '../common/trainer.ts';
 import { completeTrainingConfig } from '../common/training-config.ts';
+import type { ValidationLoss } from '../common/types.ts';
+import { earlyStopReason } from '../common/validation.ts';
 import type { TrainEpochChunkInput, TrainEpochChunkResult } from '../common/activity-types.ts';
 import { trainAndValidate } from '../native/trainer/validated-training.ts';
 import type { PodDependencies } from './dependencies.ts';
@@ -85,7 +87,7 @@ export async function trainEpochChunk(
     if (loss === undefined || epochLosses.length < untilEpoch - fromEpoch) throw lossNotFinite(input);
     // The painter has a limit of its own.
     watch.moved(Infinity);
-    const at = { epoch: untilEpoch, isLast: untilEpoch === input.config.epochs };
+    const at = { epoch: untilEpoch, isLast: isLastChunk(input, meter.validationLosses) };
     const previewFile = await painter.draw(input, at, over, context.log);
     return {
       epochsRun: position.epochsRun,
@@ -107,6 +109,14 @@ export async function trainEpochChunk(
     watch.stop();
     notices.stop();
   }
+}
+
+/** Whether the workflow will publish what this chunk ends with. */
+function isLastChunk(
+  { config, untilEpoch, validationLosses = [] }: TrainEpochChunkInput,
+  measured: readonly ValidationLoss[] = [],
+): boolean {
+  return untilEpoch === config.epochs || earlyStopReason([...validationLosses, ...measured], config) !== null;
 }
 
 function lossNotFinite({ fromEpoch, untilEpoch, config }: TrainEpochChunkInput): LossNotFiniteError {

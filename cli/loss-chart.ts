@@ -1,7 +1,7 @@
-import { rename, writeFile } from 'node:fs/promises';
 import sharp from 'sharp';
+import { strokeText } from '../common/stroke-font.ts';
 import type { ValidationLoss } from '../common/types.ts';
-import { strokeText } from './stroke-font.ts';
+import { writeAtomically } from '../common/write-atomically.ts';
 
 /** Measured losses of a run, from its start on. */
 export interface LossCurve {
@@ -100,9 +100,7 @@ export async function writeLossChart(curve: LossCurve, file: string): Promise<vo
   const png = await sharp(Buffer.from(lossChartSvg(curve)))
     .png()
     .toBuffer();
-  const temporary = `${file}.${process.pid}.part`;
-  await writeFile(temporary, png);
-  await rename(temporary, file);
+  await writeAtomically(file, png);
 }
 
 function legend(curve: LossCurve): string[] {

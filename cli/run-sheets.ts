@@ -2,12 +2,12 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { epochName } from '../common/checkpoint-manifest.ts';
 import { reasonOf } from '../common/logger.ts';
-import type { SheetRequest, Trainer } from '../common/trainer.ts';
+import type { SheetStyle, Trainer } from '../common/trainer.ts';
 
 /** The contact sheets of one run, in a directory of their own. */
 export class RunSheets {
   readonly #trainer: Trainer;
-  readonly #sheet: Omit<SheetRequest, 'directory' | 'file'>;
+  readonly #sheet: SheetStyle;
   readonly #directory: string;
   readonly #pictures: string;
   readonly #tell: (line: string) => void;
@@ -18,12 +18,7 @@ export class RunSheets {
    * @param directory - gets `epoch-<6 digits>.png`
    * @param tell - receives why one was not drawn
    */
-  constructor(
-    trainer: Trainer,
-    sheet: Omit<SheetRequest, 'directory' | 'file'>,
-    directory: string,
-    tell: (line: string) => void,
-  ) {
+  constructor(trainer: Trainer, sheet: SheetStyle, directory: string, tell: (line: string) => void) {
     this.#trainer = trainer;
     this.#sheet = sheet;
     this.#directory = directory;
@@ -35,7 +30,7 @@ export class RunSheets {
   async draw(epoch: number, signal: AbortSignal): Promise<void> {
     const file = path.join(this.#directory, `${epochName(epoch)}.png`);
     try {
-      await this.#trainer.drawSheet({ ...this.#sheet, directory: this.#pictures, file }, signal);
+      await this.#trainer.drawSheet({ ...this.#sheet, epoch, directory: this.#pictures, file }, signal);
     } catch (error) {
       if (!signal.aborted) this.#tell(`no contact sheet of epoch ${epoch}: ${reasonOf(error)}\n`);
     }

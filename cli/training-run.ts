@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidRequestError } from '../common/errors.ts';
-import type { SheetRequest, StepReport, Trainer, TrainerJob, TrainerPosition } from '../common/trainer.ts';
+import type { SheetStyle, StepReport, Trainer, TrainerJob, TrainerPosition } from '../common/trainer.ts';
 import { earlyStopReason } from '../common/validation.ts';
 import { listPictures } from '../native/trainer/dataset.ts';
 import { holdOut } from '../native/trainer/held-out-pictures.ts';
@@ -77,7 +77,7 @@ export interface TrainingRun {
   /** Stops it at the next step, with a checkpoint. */
   signal: AbortSignal;
   /** Contact sheets beside the checkpoints; absent: none. */
-  sheet?: Omit<SheetRequest, 'directory' | 'file'> | null;
+  sheet?: SheetStyle | null;
 }
 
 /**

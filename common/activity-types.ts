@@ -92,6 +92,8 @@ export interface TrainEpochChunkInput {
   stepsPerEpoch: number;
   /** Train until this many epochs are done. */
   untilEpoch: number;
+  /** What was measured on held-out pictures before this chunk, oldest first; absent where that ends no training early. */
+  validationLosses?: ValidationLoss[];
   /** Receives progress webhooks. */
   webhookOrigin: string;
 }

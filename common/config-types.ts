@@ -1,5 +1,5 @@
 import type { ClientConnectConfig } from '@temporalio/envconfig';
-import type { SheetRequest } from './trainer.ts';
+import type { SheetStyle } from './trainer.ts';
 import type { PartialTrainingConfig } from './training-config.ts';
 import type { ActivityLimits, LimitName } from './types.ts';
 
@@ -69,7 +69,7 @@ export interface TrainingDefaults {
 export interface PreviewConfig {
   /** False: a pod draws none. */
   enabled: boolean;
-  sheet: Omit<SheetRequest, 'directory' | 'file'>;
+  sheet: SheetStyle;
   /** Share of a pod's time that drawing may take, but for the first and the last sheet of a job. */
   maxShare: number;
   /** A sheet that takes longer is given up, and with it those of later checkpoints on this pod. */

@@ -57,14 +57,22 @@ export interface SampleRequest extends SampleSettings {
   file: string;
 }
 
+/** How contact sheets look, whatever the job. */
+export type SheetStyle = Omit<SheetRequest, 'epoch' | 'directory' | 'file'>;
+
 /** A contact sheet of a job: a row for each prompt, on the left the base model's picture, on the right the job's. */
 export interface SheetRequest extends SampleSettings {
   /** `{caption}` stands for the job's next caption that differs from those before, `{trigger}` for its trigger word. */
   prompts: string[];
   /** Of the first row; each further row has the next one. */
   seed: number;
-  /** Side of each picture; null: the training resolution. */
+  /**
+   * Side of each picture, or of the square that a picture of a job with aspect buckets has the area of; null: as they are
+   * trained.
+   */
   sidePx: number | null;
+  /** Epochs done, for the title. */
+  epoch: number;
   /** Where the base model's pictures are kept for the next sheet of the same job. Made when absent. */
   directory: string;
   /** PNG to write. */

@@ -199,6 +199,7 @@ export class PodWork {
           fromEpoch: from.epoch,
           stepsPerEpoch: data.stepsPerEpoch ?? Math.ceil(data.imageCount / data.config.batchSize),
           untilEpoch,
+          ...((data.config.earlyStopPatience ?? null) !== null && { validationLosses: [...view.validationLosses] }),
           webhookOrigin: input.webhookOrigin,
         },
       ),

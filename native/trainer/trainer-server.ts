@@ -14,7 +14,8 @@ import type {
 import type { MixedPrecision } from '../../common/types.ts';
 import type { NativeAddon, NativeImage, NativeTrainer } from '../native.ts';
 import { type TrainingPicture, readDataset } from './dataset.ts';
-import { composeSheet, rowsOf } from './contact-sheet.ts';
+import type { SizePx } from './aspect-buckets.ts';
+import { composeSheet, pictureSize, rowsOf } from './contact-sheet.ts';
 import { holdOut } from './held-out-pictures.ts';
 import type { DrawingModel, TrainerProcessArguments } from './messages.ts';
 import { writePng } from './picture.ts';
@@ -45,6 +46,8 @@ export class TrainerServer {
   #job: TrainerJob | null = null;
   /** Captions of the job's pictures, in their order. */
   #captions: string[] = [];
+  /** In which the job's pictures are trained, in their order. */
+  #sizes: SizePx[] = [];
   #stopped = false;
 
   /**
@@ -101,6 +104,7 @@ export class TrainerServer {
     const position = checkpointFile === null ? fresh : await this.#trainer.restore(checkpointFile);
     this.#job = job;
     this.#captions = kept.map(({ caption }) => caption);
+    this.#sizes = kept.map(({ widthPx, heightPx }) => ({ widthPx, heightPx }));
     return position;
   }
 
@@ -156,14 +160,15 @@ export class TrainerServer {
     prompts,
     seed,
     sidePx,
+    epoch,
     directory,
     file,
     ...settings
   }: SheetRequest): Promise<{ stopped: boolean }> {
     this.#stopped = false;
     const { config } = this.#heldJob();
-    const side = sidePx ?? config.resolutionPx;
-    const common = { ...settings, negativePrompt: '', widthPx: side, heightPx: side };
+    const size = pictureSize(this.#sizes, sidePx);
+    const common = { ...settings, negativePrompt: '', ...size };
     const rows = rowsOf(prompts, seed, directory, { captions: this.#captions, triggerWord: config.triggerWord });
     await mkdir(directory, { recursive: true });
     for (const { baseFile, currentFile, ...row } of rows) {
@@ -172,7 +177,7 @@ export class TrainerServer {
       if (!existsSync(baseFile) && !(await this.#draw(base))) return { stopped: true };
       if (!(await this.#draw(current))) return { stopped: true };
     }
-    await composeSheet(rows, side, file);
+    await composeSheet(rows, size, `epoch ${epoch}/${config.epochs}`, file);
     return { stopped: false };
   }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import sharp from 'sharp';
 import { CancelledError } from '../../common/errors.ts';
@@ -116,13 +116,15 @@ describe('trainer process with the real addon', function () {
     await scene.trainer.prepare(scene.jobOf({ learningRate: 0.05 }), null, NEVER);
     await scene.trainer.train(2, NOTHING, NEVER);
     const sheet: Omit<SheetRequest, 'file'> = {
-      ...{ prompts: ['sunset', '{caption}'], seed: 1, sidePx: null, directory: scene.inside('pictures') },
+      ...{ prompts: ['sunset', '{caption}'], seed: 1, sidePx: null, epoch: 2, directory: scene.inside('pictures') },
       ...{ sampler: 'dpm++', stepCount: 2, guidanceScale: 5 },
     };
     const pictures = () => readdirSync(sheet.directory).map((name) => readFileSync(path.join(sheet.directory, name)));
     await scene.trainer.drawSheet({ ...sheet, file: scene.inside('sheet.png') }, NEVER);
     const { width, height, format } = await sharp(scene.inside('sheet.png')).metadata();
-    assert.deepEqual([width, height, format], [2 * SIDE_PX + 8, 2 * SIDE_PX + 8, 'png']);
+    assert.deepEqual([width, format], [2 * SIDE_PX + 24, 'png']);
+    // Two rows with their prompts, below a title.
+    assert.ok(height > 2 * SIDE_PX + 3 * 14 && height < 2 * SIDE_PX + 100);
     const first = pictures();
     assert.equal(new Set(first.map(String)).size, 4);
     await scene.trainer.drawSheet({ ...sheet, file: scene.inside('again.png') }, NEVER);
@@ -138,7 +140,7 @@ describe('trainer process with the real addon', function () {
 
   it('stops a contact sheet at the next step, and trains on', async () => {
     await scene.trainer.prepare(scene.jobOf(), null, NEVER);
-    const look = { sampler: 'ddim', stepCount: 900, guidanceScale: 5, seed: 0, sidePx: null } as const;
+    const look = { sampler: 'ddim', stepCount: 900, guidanceScale: 5, seed: 0, sidePx: null, epoch: 0 } as const;
     const file = scene.inside('stopped-sheet.png');
     const sheet: SheetRequest = { ...look, prompts: ['a hill'], directory: scene.inside('stopped-sheet'), file };
     const called = new AbortController();
@@ -152,13 +154,67 @@ describe('trainer process with the real addon', function () {
     assert.ok(existsSync(file));
   });
 
+  it('draws the shape that most pictures of a job with aspect buckets have', async () => {
+    const images = scene.inside('wide');
+    mkdirSync(images, { recursive: true });
+    for (const [name, width, height] of [
+      ['0.png', 200, 100],
+      ['1.png', 200, 100],
+      ['2.png', 100, 100],
+    ] as const) {
+      const create = { width, height, channels: 3 as const, background: '#804020' };
+      await sharp({ create }).png().toFile(path.join(images, name));
+    }
+    await scene.trainer.prepare(
+      scene.jobOf({ resizeMode: 'bucket', resolutionPx: 128 }, { imageDirectory: images }),
+      null,
+      NEVER,
+    );
+    const look = { sampler: 'ddim', stepCount: 1, guidanceScale: 1, seed: 0, sidePx: null, epoch: 0 } as const;
+    const directory = scene.inside('wide-sheet');
+    await scene.trainer.drawSheet({ ...look, prompts: ['x'], directory, file: `${directory}.png` }, NEVER);
+    const { width, height } = await sharp(path.join(directory, '0-current.png')).metadata();
+    assert.deepEqual([width, height], [192, 64]);
+  });
+
+  it('fails a sheet that can not be drawn or written, and trains on to the same weights', async () => {
+    const look = { sampler: 'ddim', stepCount: 1, guidanceScale: 1, seed: 0, sidePx: null, epoch: 0 } as const;
+    const sheet = { ...look, prompts: ['a hill'], directory: scene.inside('failed'), file: scene.inside('failed.png') };
+    const weights = async (disturb: () => Promise<void>): Promise<Buffer> => {
+      // So fast that every picture overflows after the first step.
+      await scene.trainer.prepare(scene.jobOf({ learningRate: 1e25, batchSize: 3, dropout: 0.1 }), null, NEVER);
+      await disturb();
+      await scene.trainer.train(1, NOTHING, NEVER);
+      await disturb();
+      const file = scene.inside('disturbed.safetensors');
+      await scene.trainer.saveCheckpoint(file);
+      return readFileSync(file);
+    };
+    const undisturbed = await weights(() => Promise.resolve());
+    writeFileSync(scene.inside('no-directory'), 'a file');
+    const disturbed = await weights(async () => {
+      const nowhere = { ...sheet, directory: scene.inside('no-directory') };
+      await assert.rejects(scene.trainer.drawSheet(nowhere, NEVER), /EEXIST|ENOTDIR/);
+      const unwritable = { ...sheet, file: scene.inside('missing', 'sheet.png') };
+      await assert.rejects(scene.trainer.drawSheet(unwritable, NEVER), /ENOENT|not finite/);
+      const unfit = { ...sheet, stepCount: 5000 };
+      await assert.rejects(scene.trainer.drawSheet(unfit, NEVER), { code: 'INVALID_REQUEST' });
+    });
+    await assert.rejects(scene.trainer.drawSheet(sheet, NEVER), {
+      code: 'INVALID_REQUEST',
+      message: /numbers are not finite/,
+    });
+    assert.ok(disturbed.equals(undisturbed));
+    assert.ok(!existsSync(sheet.file));
+  });
+
   it('trains to the same weights whether a sheet was drawn or not', async () => {
     const weights = async (sheets: boolean): Promise<Buffer> => {
       await scene.trainer.prepare(scene.jobOf({ dropout: 0.1, emaDecay: 0.9 }), null, NEVER);
       for (const untilEpoch of [1, 2]) {
         await scene.trainer.train(untilEpoch, NOTHING, NEVER);
         const directory = scene.inside('kept');
-        const look = { sampler: 'dpm++', stepCount: 2, guidanceScale: 5 } as const;
+        const look = { sampler: 'dpm++', stepCount: 2, guidanceScale: 5, epoch: untilEpoch } as const;
         const request = { ...look, prompts: ['a hill'], seed: 0, sidePx: null, directory, file: `${directory}.png` };
         if (sheets) await scene.trainer.drawSheet(request, NEVER);
       }

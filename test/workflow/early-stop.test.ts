@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { TrainEpochChunkInput } from '../../common/activity-types.ts';
 import type { ValidationLoss } from '../../common/types.ts';
 import { trainingConfig } from '../support/training-config.ts';
 import { resultOf, sceneForEachTest, statusOf } from './support/harness.ts';
@@ -56,6 +57,17 @@ describe('early stop', function () {
     assert.deepEqual(await handle.query<ValidationLoss[]>('validationCurve'), MEASURED);
     const metadata = await handle.query<{ currentDetails: string }>('__temporal_workflow_metadata');
     assert.ok(metadata.currentDetails.includes('Stopped early'), metadata.currentDetails);
+  });
+
+  it('tells each chunk what was measured before, so that the last one is known to be the last', async () => {
+    const told: unknown[] = [];
+    world.when('trainEpochChunk', (_pod, input) => {
+      told.push((input as TrainEpochChunkInput).validationLosses);
+      return undefined;
+    });
+    await scene.addPod('a');
+    await resultOf(await scene.start());
+    assert.deepEqual(told, [[], MEASURED.slice(0, 3), MEASURED.slice(0, 5)]);
   });
 
   it('ends at the same epoch on another pod, from what the bucket knows of the curve', async () => {

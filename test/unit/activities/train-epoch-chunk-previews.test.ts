@@ -8,7 +8,7 @@ import { GpuFaultError } from '../../../common/errors.ts';
 import { PREVIEWS } from '../../support/previews.ts';
 import { PICTURES, chunkInput } from './support/chunk.ts';
 import { until } from './support/heartbeats.ts';
-import { TestPod } from './support/pod.ts';
+import { CONFIG, TestPod } from './support/pod.ts';
 
 describe('trainEpochChunk with previews', () => {
   let pod: TestPod;
@@ -33,6 +33,25 @@ describe('trainEpochChunk with previews', () => {
     const result = await run();
     assert.equal(result.previewFile, `${pod.jobDirectory}/previews/epoch-000002.png`);
     assert.ok(saved && existsSync(result.previewFile));
+  });
+
+  it('draws the sheet of a chunk that is the last because training does not get better, whatever it takes', async () => {
+    const asked: boolean[] = [];
+    const { trainEpochChunk } = createPodActivities({ ...pod.deps, previews: { ...PREVIEWS, maxShare: 0 } });
+    const config = { ...CONFIG, epochs: 100, validationPictures: 1, validationEveryEpochs: 1, earlyStopPatience: 3 };
+    pod.trainer.validationLossAt = () => 0.5;
+    const losses = (count: number) => Array.from({ length: count }, (_, epoch) => ({ epoch, loss: 0.5 }));
+    // The first sheet of a job on a pod is always drawn, so only those after it tell.
+    for (const [fromEpoch, before] of [
+      [0, 0],
+      [2, 0],
+      [2, 3],
+    ] as const) {
+      const chunk = chunkInput(pod, { config, fromEpoch, untilEpoch: fromEpoch + 2, validationLosses: losses(before) });
+      const { previewFile }: TrainEpochChunkResult = await pod.environment.run(trainEpochChunk, chunk);
+      asked.push(previewFile !== null);
+    }
+    assert.deepEqual(asked, [true, false, true]);
   });
 
   it('does not mind that none can be drawn, nor a trainer that dies of it', async () => {

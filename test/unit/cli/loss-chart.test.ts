@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import { lossChartSvg, writeLossChart } from '../../../cli/loss-chart.ts';
-import { strokeText } from '../../../cli/stroke-font.ts';
+import { strokeText } from '../../../common/stroke-font.ts';
 
 /** Points of the lines of a chart: those of the steps first, then the means. */
 function linesOf(svg: string): { x: number; y: number }[][] {

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
-import { composeSheet, rowsOf } from '../../../../native/trainer/contact-sheet.ts';
+import { composeSheet, pictureSize, rowsOf } from '../../../../native/trainer/contact-sheet.ts';
 
 describe('contact sheet', () => {
   it('takes a caption of the job after the other, and its trigger word', () => {
@@ -22,31 +22,92 @@ describe('contact sheet', () => {
     assert.equal(rowsOf(['by {trigger}'], 0, '/sheets', { captions: [], triggerWord: null })[0]?.prompt, 'by ');
   });
 
-  it('has the base model on the left, the job on the right, and a row for each prompt', async () => {
-    const directory = mkdtempSync(path.join(tmpdir(), 'contact-sheet-'));
-    try {
-      const rows = rowsOf(['a', 'b'], 0, directory, { captions: [], triggerWord: null });
-      const files = rows.flatMap(({ baseFile, currentFile }) => [baseFile, currentFile]);
-      const shades = [10, 60, 110, 160];
-      for (const [index, file] of files.entries()) {
-        const shade = shades[index] ?? 0;
+  it('shows squares, and of a job with aspect buckets the size that most pictures have', () => {
+    const [square, wide, tall] = [size(512, 512), size(640, 384), size(384, 640)];
+    assert.deepEqual(pictureSize([square, square], null), square);
+    assert.deepEqual(pictureSize([square, square], 256), size(256, 256));
+    // A side that no bucket has.
+    assert.deepEqual(pictureSize([size(72, 72)], 40), size(40, 40));
+    assert.deepEqual(pictureSize([square, wide, tall, wide], null), wide);
+    assert.deepEqual(pictureSize([square, wide, tall, wide], 256), size(320, 192));
+    assert.deepEqual(pictureSize([wide, tall], null), pictureSize([tall, wide], null));
+  });
+
+  describe('as a picture', () => {
+    let directory: string;
+    let file: string;
+
+    beforeEach(() => {
+      directory = mkdtempSync(path.join(tmpdir(), 'contact-sheet-'));
+      file = path.join(directory, 'sheet.png');
+    });
+    afterEach(() => rmSync(directory, { recursive: true }));
+
+    const SHADES = [10, 60, 110, 160];
+    const PICTURE = size(160, 80);
+
+    /** Composes a sheet of two rows of plain pictures; tells its pixels. */
+    async function compose(title: string, prompts: string[]) {
+      const rows = rowsOf(prompts, 0, directory, { captions: [], triggerWord: null });
+      for (const [index, picture] of rows.flatMap((row) => [row.baseFile, row.currentFile]).entries()) {
+        const shade = SHADES[index] ?? 0;
         const background = { r: shade, g: shade, b: shade };
-        await sharp({ create: { width: 16, height: 16, channels: 3, background } })
+        await sharp({ create: { width: 160, height: 80, channels: 3, background } })
           .png()
-          .toFile(file);
+          .toFile(picture);
       }
-      const file = path.join(directory, 'sheet.png');
-      await composeSheet(rows, 16, file);
+      await composeSheet(rows, PICTURE, title, file);
       const { data, info } = await sharp(file).raw().toBuffer({ resolveWithObject: true });
-      assert.deepEqual([info.width, info.height, info.channels], [40, 40, 3]);
-      const at = (x: number, y: number) => data[(y * info.width + x) * 3];
-      assert.deepEqual([at(8, 8), at(32, 8), at(8, 32), at(32, 32), at(20, 20)], [...shades, 255]);
+      const at = (x: number, y: number) => data[(y * info.width + x) * 3] ?? NaN;
+      /** How many pixels of an area are neither white nor of a picture. */
+      const ink = (left: number, right: number, top: number, bottom: number) => {
+        let count = 0;
+        for (let y = top; y < bottom; y++) for (let x = left; x < right; x++) if (at(x, y) < 200) count++;
+        return count;
+      };
+      return { ...info, at, ink };
+    }
+
+    it('has the base model on the left, the job on the right, and a row for each prompt', async () => {
+      const { width, height, channels, at } = await compose('epoch 3/9', ['a', 'b']);
+      assert.deepEqual([width, height, channels], [2 * 160 + 24, 8 + 14 + 2 * (14 + 80 + 8), 3]);
+      const tops = [8 + 14 + 14, 8 + 14 + 14 + 102];
+      const shades = tops.flatMap((top) => [8, 176].map((left) => at(left, top)));
+      assert.deepEqual(shades, SHADES);
+      const ends = tops.flatMap((top) => [167, 335].map((right) => at(right, top + 79)));
+      assert.deepEqual(ends, SHADES);
+      assert.deepEqual([at(171, 60), at(340, 60), at(60, height - 4)], [255, 255, 255]);
       assert.deepEqual(
         readdirSync(directory).filter((name) => name.endsWith('.part')),
         [],
       );
-    } finally {
-      rmSync(directory, { recursive: true });
-    }
+    });
+
+    it('has the epoch as a title and prompts above their rows, cut to the width', async () => {
+      const long = 'a hill in spring, '.repeat(20);
+      const { width, ink } = await compose('epoch 3/9', ['a lake', long]);
+      assert.ok(ink(8, 168, 8, 18) > 30, 'base model');
+      assert.ok(ink(176, 336, 8, 18) > 30, 'the epoch');
+      const [short, cut] = [ink(8, width, 23, 34), ink(8, width, 125, 136)];
+      assert.ok(short > 20 && cut > 4 * short, `${short} and ${cut}`);
+      assert.equal(ink(width - 8, width, 0, 136), 0, 'the margin');
+      const other = await compose('epoch 4/9', ['a lake', '']);
+      assert.notEqual(other.ink(176, 336, 8, 18), ink(176, 336, 8, 18));
+      assert.ok(other.ink(8, width, 125, 136) > 0, 'no prompt');
+    });
+
+    it('takes prompts in any letters', async () => {
+      await compose('epoch 1/1', ['수묵화 <b>&amp;</b>\n\u0000', '\u{1f600}'.repeat(300)]);
+    });
+
+    it('leaves nothing behind where it fails', async () => {
+      const rows = rowsOf(['a'], 0, directory, { captions: [], triggerWord: null });
+      await assert.rejects(composeSheet(rows, PICTURE, 'epoch 1/1', file));
+      assert.deepEqual(readdirSync(directory), []);
+    });
   });
 });
+
+function size(widthPx: number, heightPx: number) {
+  return { widthPx, heightPx };
+}

@@ -54,7 +54,7 @@ TEST(a_tucker_decomposition_and_a_linear_layer_in_the_form_of_a_convolution_foll
   check_file("tucker", "tucker.safetensors");
 }
 
-TEST(half_precision_rounds_the_changed_weight_and_not_its_change) {
+TEST(in_half_precision_a_file_means_the_same) {
   const auto half = load_with_lora(lora_file("kohya.safetensors"), torch::kHalf);
   const double error = relative_error(predict(half.model, half.lora), golden().tensor("kohya.unet"));
   std::printf("# fp16: %.1e\n", error);

@@ -124,6 +124,25 @@ TEST(the_scale_of_a_header_counts_rank_stabilised_too) {
   CHECK(scale("no-pattern", R"({"unet.r": 8, "unet.lora_alpha": 6, "unet.alpha_pattern": {"o_q": 1}})") == 1.5);
 }
 
+TEST(an_alpha_of_the_text_encoder_is_found_with_and_without_the_level_of_its_names) {
+  const std::string path = "encoder.layers.0.self_attn.q_proj";
+  for (const std::string in_keys : {"", "text_model."}) {
+    for (const std::string in_pattern : {"", "text_model."}) {
+      const auto loaded = load(write("levels",
+                                     {{"text_encoder." + in_keys + path + ".lora_A.weight", torch::ones({4, 32})},
+                                      {"text_encoder." + in_keys + path + ".lora_B.weight", torch::ones({32, 4})}},
+                                     {{"lora_adapter_metadata",
+                                       R"({"text_encoder.r": 4, "text_encoder.lora_alpha": 8,
+                                           "text_encoder.alpha_pattern": {")" +
+                                           in_pattern + path + R"(": 2}})"}}));
+      const auto& targets = loaded.targets();
+      const auto found = std::find_if(targets.begin(), targets.end(),
+                                      [&](const LoraTarget& target) { return target.name == "text_model." + path; });
+      CHECK(change_of(loaded, found - targets.begin())[0][0].item<double>() == 4 * 2.0 / 4);
+    }
+  }
+}
+
 static void refuse(const std::string& part, const Tensors& tensors,
                    const std::map<std::string, std::string>& metadata = {}) {
   const auto file = write("refused", tensors, metadata);

@@ -67,6 +67,13 @@ bool ends_with(std::string_view text, std::string_view end) {
   return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
 
+// A module's path, network in front, with the text encoder's level "text_model", which transformers 5.6 took away.
+std::string with_text_level(const std::string& path) {
+  const std::string text_encoder = "text_encoder.", level = "text_model.";
+  if (!starts_with(path, text_encoder) || starts_with(path, text_encoder + level)) return path;
+  return text_encoder + level + path.substr(text_encoder.size());
+}
+
 // A shape without the ones at its end: a kernel of 1 x 1 is none.
 torch::IntArrayRef without_ones(torch::IntArrayRef shape) {
   while (shape.size() > 2 && shape.back() == 1) shape = shape.slice(0, shape.size() - 1);
@@ -181,9 +188,9 @@ class Reader {
     if (starts_with(name, "lora_")) return name;
     const std::string peft = "base_model.model.";
     if (starts_with(name, peft)) name = name.substr(peft.size());
-    if (starts_with(name, "unet.") || starts_with(name, "text_encoder.")) return name;
+    if (starts_with(name, "unet.") || starts_with(name, "text_encoder.")) return with_text_level(name);
     const bool is_text = starts_with(name, "text_model.") || starts_with(name, "encoder.layers.");
-    return (is_text ? "text_encoder." : "unet.") + name;
+    return with_text_level((is_text ? "text_encoder." : "unet.") + name);
   }
 
   // Throws where the tensors of a module don't make a LoRA, of whatever layer.
@@ -253,14 +260,12 @@ torch::Tensor LoraModule::change(torch::IntArrayRef shape) const {
 }
 
 std::string lora_module_name(const std::string& path) {
-  const std::string unet = "unet.", text_encoder = "text_encoder.", level = "text_model.";
-  std::string name = path;
-  if (starts_with(path, unet)) {
-    name = "lora_unet_" + path.substr(unet.size());
-  } else if (starts_with(path, text_encoder)) {
-    // transformers 5.6 took this level of the text encoder's names away.
-    const auto rest = path.substr(text_encoder.size());
-    name = "lora_te_" + (starts_with(rest, level) ? rest : level + rest);
+  const std::string unet = "unet.", text_encoder = "text_encoder.";
+  std::string name = with_text_level(path);
+  if (starts_with(name, unet)) {
+    name = "lora_unet_" + name.substr(unet.size());
+  } else if (starts_with(name, text_encoder)) {
+    name = "lora_te_" + name.substr(text_encoder.size());
   }
   std::replace(name.begin(), name.end(), '.', '_');
   return name;

@@ -1,4 +1,5 @@
 import { rename, rm, writeFile } from 'node:fs/promises';
+import { InternalError } from './errors.ts';
 
 /**
  * Writes a file that is there as a whole or not at all, however this process ends. What was under that name stays until
@@ -6,6 +7,7 @@ import { rename, rm, writeFile } from 'node:fs/promises';
  *
  * @param file - to write, in a directory that exists
  * @param content - of it
+ * @throws InternalError that names the file and why it can't be written
  */
 export async function writeAtomically(file: string, content: string | Uint8Array): Promise<void> {
   const temporary = `${file}.${process.pid}.part`;
@@ -14,6 +16,8 @@ export async function writeAtomically(file: string, content: string | Uint8Array
     await rename(temporary, file);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    const cure = 'free space there, or check the directory';
+    throw new InternalError(`${file} can't be written (${reason}): ${cure}.`, { cause: error });
   }
 }

@@ -150,8 +150,8 @@ export function picturesPerEpoch(
 }
 
 /**
- * What of a configuration does not go together: an early stop without validation, or a learning rate of the text encoder
- * with an optimizer that finds one for all.
+ * What of a configuration does not go together: an early stop without validation, or a learning rate of a text encoder
+ * that is not trained, or with an optimizer that finds one for all.
  *
  * @param config - complete, or what a file sets
  * @returns a phrase, or null
@@ -169,7 +169,13 @@ export function contradictionIn({
       'and down by chance: set validation_pictures, or early_stop_patience to null'
     );
   }
-  if (trainTextEncoder && textEncoderLearningRate !== null && optimizer === 'prodigy') {
+  if (textEncoderLearningRate !== null && !trainTextEncoder) {
+    return (
+      `text_encoder_learning_rate is ${textEncoderLearningRate}, but train_text_encoder is false, so nothing would learn at ` +
+      'it: set train_text_encoder to true, or text_encoder_learning_rate to null'
+    );
+  }
+  if (textEncoderLearningRate !== null && optimizer === 'prodigy') {
     return (
       `text_encoder_learning_rate is ${textEncoderLearningRate}, but prodigy finds one learning rate for all: set it to ` +
       'null, or take another optimizer'

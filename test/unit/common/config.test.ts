@@ -180,6 +180,11 @@ describe('loadConfig', () => {
         'training: { recipe: { early_stop_patience: 3 } }',
         /training\.recipe: early_stop_patience is 3, but validation_pictures is 0/,
       ],
+      [
+        'a learning rate of a text encoder that is not trained',
+        'training: { recipe: { text_encoder_learning_rate: 0.00005 } }',
+        /training\.recipe: text_encoder_learning_rate is 0\.00005, but train_text_encoder is false/,
+      ],
       ['a recipe value out of range', 'training: { recipe: { dropout: 2 } }', /dropout must be a number from 0 to 0.9/],
       ['a list where a section belongs', 'pod: [1]', /pod must be a mapping/],
       ['a fence shorter than the hold', 'pod: { fence: 20s }', /pod\.fence must be longer/],

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidRequestError } from '../common/errors.ts';
@@ -20,9 +21,71 @@ export async function makeOutputDirectory(directory: string): Promise<void> {
   } catch (error) {
     throw new InvalidRequestError(
       `The output directory ${directory} can't be made: ${reasonOf(error)}. Name another.`,
-      {
-        cause: error,
-      },
+      { cause: error },
     );
+  }
+}
+
+/** What a run leaves beside its log. */
+const RESULTS = 'lora_weights.safetensors kohya.safetensors peft peft_text_encoder loss.png previews'.split(' ');
+
+/** Where a training writes. */
+export class OutputDirectory {
+  readonly directory: string;
+  readonly resume: boolean;
+
+  /**
+   * @param directory - need not exist
+   * @param resume - whether an interrupted run is to go on
+   * @throws InvalidRequestError when there is none to go on, or when an earlier run would be written over
+   */
+  constructor(directory: string, resume: boolean) {
+    this.directory = directory;
+    this.resume = resume;
+    const isInterrupted = existsSync(this.checkpointFile) || existsSync(this.previousCheckpointFile);
+    const result = RESULTS.find((name) => existsSync(this.inside(name)));
+    if (isInterrupted && !resume) {
+      throw new InvalidRequestError(
+        `${this.checkpointFile} is of a run that was interrupted: go on with --resume, or delete it to start anew.`,
+      );
+    }
+    if (!isInterrupted && resume) {
+      throw new InvalidRequestError(
+        existsSync(this.weightsFile)
+          ? `The run in ${directory} is finished: there is nothing to go on with.`
+          : `${this.checkpointFile} does not exist: start without --resume.`,
+      );
+    }
+    if (!isInterrupted && result !== undefined) {
+      throw new InvalidRequestError(
+        `${this.inside(result)} is of an earlier run, which would be written over: name another --output, or delete ` +
+          'what that run left.',
+      );
+    }
+  }
+
+  /** The newest checkpoint of a run that is not finished. */
+  get checkpointFile(): string {
+    return this.inside('checkpoint.safetensors');
+  }
+
+  /** The checkpoint before that one. */
+  get previousCheckpointFile(): string {
+    return this.inside('checkpoint.previous.safetensors');
+  }
+
+  /** What the checkpoints were made from, see `RunRecord`. */
+  get recordFile(): string {
+    return this.inside('checkpoint.json');
+  }
+
+  /** The result, for diffusers. */
+  get weightsFile(): string {
+    return this.inside('lora_weights.safetensors');
+  }
+
+  /** Path of a file in it. */
+  inside(name: string): string {
+    return path.join(this.directory, name);
   }
 }

@@ -55,27 +55,39 @@ function preparationOf({ config }: TrainerJob): Record<string, string> {
   return Object.fromEntries(decisive.map((name) => [name, String(json[name])]));
 }
 
+/** The file of a record. */
+interface RecordFile extends RunRecord {
+  /** SHA-256 of the checkpoints beside it, the newest first. */
+  checkpoints: readonly string[];
+}
+
+/** What an older version wrote. */
+type OlderRecordFile = Pick<RecordFile, 'baseModel' | 'pictures' | 'captions'> & Partial<RecordFile>;
+
 /**
  * Writes a record, atomically.
  *
  * @param file - to write
  * @param record - what the run is made from
+ * @param checkpoints - SHA-256 of the checkpoints beside it, the newest first
  */
-export async function writeRecord(file: string, record: RunRecord): Promise<void> {
-  await writeAtomically(file, `${JSON.stringify(record, null, 2)}\n`);
+export async function writeRecord(file: string, record: RunRecord, checkpoints: readonly string[]): Promise<void> {
+  const content: RecordFile = { ...record, checkpoints };
+  await writeAtomically(file, `${JSON.stringify(content, null, 2)}\n`);
 }
 
 /**
- * Makes sure that a run may go on from the checkpoint beside a record.
+ * Makes sure that a run may go on from the checkpoints beside a record.
  *
  * @param file - the record
  * @param current - what the run is made from now
+ * @returns SHA-256 of the checkpoints, the newest first; null where an older version did not record it
  * @throws CheckpointIncompatibleError naming everything that differs, or that the record can't be read
  */
-export async function checkRecord(file: string, current: RunRecord): Promise<void> {
-  let saved: Omit<RunRecord, 'preparation'> & Partial<RunRecord>;
+export async function checkRecord(file: string, current: RunRecord): Promise<readonly string[] | null> {
+  let saved: OlderRecordFile;
   try {
-    saved = JSON.parse(await readFile(file, 'utf8')) as typeof saved;
+    saved = JSON.parse(await readFile(file, 'utf8')) as OlderRecordFile;
   } catch (error) {
     throw new CheckpointIncompatibleError(
       `${file}, which says what the checkpoint was made from, can't be read: start in another output directory.`,
@@ -89,7 +101,7 @@ export async function checkRecord(file: string, current: RunRecord): Promise<voi
     // An older version did not record it.
     ...(saved.preparation === undefined ? [] : differences('another', saved.preparation, current.preparation)),
   ];
-  if (faults.length === 0) return;
+  if (faults.length === 0) return saved.checkpoints ?? null;
   throw new CheckpointIncompatibleError(
     `The checkpoint was made from ${faults.join('; ')}. Undo the change, or start in another output directory.`,
   );

@@ -26,13 +26,20 @@ export class RunSheets {
     this.#tell = tell;
   }
 
-  /** Draws the sheet of a checkpoint; neither a failure nor the signal makes it fail. */
-  async draw(epoch: number, signal: AbortSignal): Promise<void> {
+  /**
+   * Draws the sheet of a checkpoint; neither a failure, which is told, nor the signal makes it throw.
+   *
+   * @returns what became of it
+   */
+  async draw(epoch: number, signal: AbortSignal): Promise<'drawn' | 'failed' | 'stopped'> {
     const file = path.join(this.#directory, `${epochName(epoch)}.png`);
     try {
       await this.#trainer.drawSheet({ ...this.#sheet, epoch, directory: this.#pictures, file }, signal);
+      return 'drawn';
     } catch (error) {
-      if (!signal.aborted) this.#tell(`no contact sheet of epoch ${epoch}: ${reasonOf(error)}\n`);
+      if (signal.aborted) return 'stopped';
+      this.#tell(`no contact sheet of epoch ${epoch}: ${reasonOf(error)}`);
+      return 'failed';
     }
   }
 

@@ -14,9 +14,10 @@ import { resolveBaseModel } from '../worker/base-model.ts';
 import { integerOption, parseOptions, requireOption, wrapped } from './command.ts';
 import type { Command } from './command.ts';
 import { lookAtPictures, shortReport } from './look-at-pictures.ts';
+import { OutputDirectory } from './output-directory.ts';
 import { downloadDisplay } from './progress.ts';
 import { readRecipeFile } from './recipe-file.ts';
-import { INTERRUPTED, OutputDirectory, runTraining } from './training-run.ts';
+import { INTERRUPTED, runTraining } from './training-run.ts';
 
 const HELP = `Usage: brushwork train --model <dir|file|hub id> --images <dir> --output <dir> [options]
 

@@ -1,7 +1,3 @@
-import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
-import path from 'node:path';
-import { InvalidRequestError } from '../common/errors.ts';
 import type { SheetStyle, StepReport, Trainer, TrainerJob, TrainerPosition } from '../common/trainer.ts';
 import { earlyStopReason } from '../common/validation.ts';
 import { listPictures } from '../native/trainer/dataset.ts';
@@ -9,10 +5,12 @@ import { holdOut } from '../native/trainer/held-out-pictures.ts';
 import { trainAndValidate } from '../native/trainer/validated-training.ts';
 import { writeLossChart } from './loss-chart.ts';
 import { makeOutputDirectory } from './output-directory.ts';
+import type { OutputDirectory } from './output-directory.ts';
 import { ProgressDisplay } from './progress.ts';
 import type { ProgressOutput } from './progress.ts';
+import { RunCheckpoints } from './run-checkpoints.ts';
+import { recordOf } from './run-record.ts';
 import { RunSheets } from './run-sheets.ts';
-import { checkRecord, recordOf, writeRecord } from './run-record.ts';
 import { StepLog } from './step-log.ts';
 import { ValidationLog } from './validation-log.ts';
 
@@ -21,48 +19,6 @@ export const INTERRUPTED = 130;
 
 /** A run that crashes loses at most so many epochs, as in the service. */
 const CHECKPOINT_EPOCHS = 10;
-
-/** Where a run writes. */
-export class OutputDirectory {
-  readonly directory: string;
-  readonly resume: boolean;
-
-  /**
-   * @param directory - made when absent
-   * @param resume - whether an interrupted run is to go on
-   * @throws InvalidRequestError when there is none to go on, or one that would be lost
-   */
-  constructor(directory: string, resume: boolean) {
-    this.directory = directory;
-    this.resume = resume;
-    const isInterrupted = existsSync(this.checkpointFile);
-    if (resume && !isInterrupted) {
-      throw new InvalidRequestError(
-        existsSync(this.inside('lora_weights.safetensors'))
-          ? `The run in ${directory} is finished: there is nothing to go on with.`
-          : `${this.checkpointFile} does not exist: start without --resume.`,
-      );
-    }
-    if (!resume && isInterrupted) {
-      throw new InvalidRequestError(
-        `${this.checkpointFile} is of a run that was interrupted: go on with --resume, or delete it to start anew.`,
-      );
-    }
-  }
-
-  get checkpointFile(): string {
-    return this.inside('checkpoint.safetensors');
-  }
-
-  get recordFile(): string {
-    return this.inside('checkpoint.json');
-  }
-
-  /** Path of a file in it. */
-  inside(name: string): string {
-    return path.join(this.directory, name);
-  }
-}
 
 /** What {@link runTraining} needs. */
 export interface TrainingRun {
@@ -80,45 +36,55 @@ export interface TrainingRun {
   sheet?: SheetStyle | null;
 }
 
+/** What a run keeps while it trains. */
+interface RunState {
+  start: TrainerPosition;
+  checkpoints: RunCheckpoints;
+  validations: ValidationLog;
+  sheets: RunSheets | null;
+  /** Tells people a line. */
+  say: (text: string) => void;
+}
+
 /**
  * Trains to the end and writes the results, or stops when it is asked to.
  *
  * @param run - see {@link TrainingRun}
  * @returns the exit code
- * @throws CheckpointIncompatibleError when it is to go on from a checkpoint of another run
+ * @throws CheckpointIncompatibleError when it is to go on from a checkpoint of another run; ChecksumMismatchError when it is
+ *   to go on from a damaged one
  */
 export async function runTraining(run: TrainingRun): Promise<number> {
   const { trainer, job, target, output, signal } = run;
-  const record = await recordOf(job, run.baseModelFingerprint);
-  if (target.resume) await checkRecord(target.recordFile, record);
-  await makeOutputDirectory(target.directory);
-  const names = (await listPictures(job.imageDirectory)).map((name) => ({ name }));
-  const { heldOut } = holdOut(names, job.config);
-  if (heldOut.length > 0) output.write(`held out of training: ${heldOut.map(({ name }) => name).join(', ')}\n`);
-  output.write('loading the base model, encoding pictures and captions\n');
-  const start = await trainer.prepare(job, target.resume ? target.checkpointFile : null, signal);
-  await writeRecord(target.recordFile, record);
-  const log = new StepLog(target.inside('steps.jsonl'), start.microStepsRun);
-  const validations = new ValidationLog(target.inside('validation.jsonl'), job.config, start);
   const display = new ProgressDisplay(output);
-  const sheets = sheetsOf(run, display);
-  await sheets?.clear();
   const say = (text: string): void => {
     display.end();
     output.write(`${text}\n`);
   };
+  const record = await recordOf(job, run.baseModelFingerprint);
+  const checkpoints = await RunCheckpoints.open(target, record, say);
+  await makeOutputDirectory(target.directory);
+  await tellHeldOut(job, say);
+  say('loading the base model, encoding pictures and captions');
+  const start = await trainer.prepare(job, checkpoints.newest, signal);
+  await checkpoints.writeRecord();
+  const log = new StepLog(target.inside('steps.jsonl'), start.microStepsRun);
+  const validations = new ValidationLog(target.inside('validation.jsonl'), job.config, start);
+  const sheets = sheetsOf(run, say);
+  await sheets?.clear();
+  const state: RunState = { start, checkpoints, validations, sheets, say };
   const announceStop = (): void => say('stopping after this step');
   signal.addEventListener('abort', announceStop, { once: true });
   let result: { position: TrainerPosition; stopped: boolean };
   try {
     const onStep = stepMonitor(run, start, display);
-    result = await trainInChunks(run, { start, validations, sheets, say }, (report) => {
+    result = await trainInChunks(run, state, (report) => {
       log.append(report);
       if (!signal.aborted) onStep(report);
     });
     if (result.stopped) {
-      await trainer.saveCheckpoint(target.checkpointFile);
-      output.write(`stopped after ${result.position.microStepsRun} steps: the same command with --resume goes on\n`);
+      await checkpoints.save(trainer);
+      say(`stopped after ${result.position.microStepsRun} steps: the same command with --resume goes on`);
       return INTERRUPTED;
     }
   } finally {
@@ -126,29 +92,39 @@ export async function runTraining(run: TrainingRun): Promise<number> {
     display.end();
     log.close();
   }
+  return finish(run, state, { epochsRun: result.position.epochsRun, log });
+}
+
+/** Writes the results of a run that has trained to its end. Returns the exit code. */
+async function finish(
+  { trainer, target, signal }: TrainingRun,
+  { checkpoints, validations, sheets, say }: RunState,
+  { epochsRun, log }: { epochsRun: number; log: StepLog },
+): Promise<number> {
   await trainer.exportWeights(target.directory);
-  await sheets?.draw(result.position.epochsRun, signal);
+  const sheet = await sheets?.draw(epochsRun, signal);
   await sheets?.clear();
   const lossChart = target.inside('loss.png');
   const { epochLosses, stepLosses } = log;
   await writeLossChart({ epochLosses, stepLosses, validationLosses: validations.losses }, lossChart);
-  for (const file of [target.checkpointFile, target.recordFile]) await rm(file, { force: true });
-  output.write(`weights: ${target.inside('lora_weights.safetensors')}\nloss curve: ${lossChart}\n`);
-  return 0;
+  await checkpoints.remove();
+  say(`weights: ${target.weightsFile}\nloss curve: ${lossChart}`);
+  if (sheet !== 'stopped') return 0;
+  say(`stopped: the training is finished, only the contact sheet of epoch ${epochsRun} is missing`);
+  return INTERRUPTED;
+}
+
+async function tellHeldOut({ imageDirectory, config }: TrainerJob, say: (text: string) => void): Promise<void> {
+  const names = (await listPictures(imageDirectory)).map((name) => ({ name }));
+  const { heldOut } = holdOut(names, config);
+  if (heldOut.length > 0) say(`held out of training: ${heldOut.map(({ name }) => name).join(', ')}`);
 }
 
 async function trainInChunks(
-  { trainer, job, stepsPerEpoch, target, signal }: TrainingRun,
-  given: {
-    start: TrainerPosition;
-    validations: ValidationLog;
-    sheets: RunSheets | null;
-    /** Tells people a line. */
-    say: (text: string) => void;
-  },
+  { trainer, job, stepsPerEpoch, signal }: TrainingRun,
+  { start, checkpoints, validations, sheets, say }: RunState,
   onStep: (report: StepReport) => void,
 ): Promise<{ position: TrainerPosition; stopped: boolean }> {
-  const { start, validations, sheets, say } = given;
   const { config } = job;
   const train = (from: TrainerPosition, untilEpoch: number) =>
     trainAndValidate({
@@ -171,7 +147,7 @@ async function trainInChunks(
       return result;
     }
     if (position !== start) {
-      await trainer.saveCheckpoint(target.checkpointFile);
+      await checkpoints.save(trainer);
       await sheets?.draw(position.epochsRun, signal);
     }
     const chunkEnd = (Math.floor(position.epochsRun / CHECKPOINT_EPOCHS) + 1) * CHECKPOINT_EPOCHS;
@@ -179,12 +155,8 @@ async function trainInChunks(
   }
 }
 
-function sheetsOf({ trainer, target, output, sheet = null }: TrainingRun, display: ProgressDisplay): RunSheets | null {
-  if (sheet === null) return null;
-  return new RunSheets(trainer, sheet, target.inside('previews'), (line) => {
-    display.end();
-    output.write(line);
-  });
+function sheetsOf({ trainer, target, sheet = null }: TrainingRun, say: (text: string) => void): RunSheets | null {
+  return sheet === null ? null : new RunSheets(trainer, sheet, target.inside('previews'), say);
 }
 
 /** Turns reports into a line of progress; speed and rest are measured from here on. */

@@ -31,6 +31,12 @@ function isGroupAlive(groupId: number): boolean {
   }
 }
 
+function flipLastBit(file: string): void {
+  const bytes = readFileSync(file);
+  bytes.writeUInt8(bytes.readUInt8(bytes.length - 1) ^ 1, bytes.length - 1);
+  writeFileSync(file, bytes);
+}
+
 describe('brushwork train', function () {
   this.timeout(180_000);
   let directory: string;
@@ -127,16 +133,21 @@ describe('brushwork train', function () {
     assertEqualFiles('again');
   });
 
-  it('trains the text encoder where it is asked to, and leaves nothing of it to a training that is not', async () => {
+  it('trains the text encoder where it is asked to, and writes over no training that is finished', async () => {
     const config = { rank: 2, resolution: 64, epochs: 1, train_text_encoder: true };
     writeFileSync(at('text-encoder.json'), JSON.stringify(config));
     const trained = await train('both', '--config', at('text-encoder.json'));
     assert.equal(trained.code, 0, trained.stderr);
     const folder = path.join(at('both'), 'peft_text_encoder');
     assert.deepEqual(readdirSync(folder).sort(), ['adapter_config.json', 'adapter_model.safetensors']);
-    writeFileSync(at('text-encoder.json'), JSON.stringify({ ...config, train_text_encoder: false }));
-    assert.equal((await train('both', '--config', at('text-encoder.json'))).code, 0);
-    assert.ok(!existsSync(folder));
+    const weights = readFileSync(path.join(at('both'), 'lora_weights.safetensors'));
+    const again = await train('both');
+    assert.equal(again.code, 1);
+    assert.match(
+      again.stderr,
+      /^INVALID_REQUEST: .*both\/lora_weights\.safetensors is of an earlier run, .* name another --output, or delete .*\n$/,
+    );
+    assert.deepEqual(readFileSync(path.join(at('both'), 'lora_weights.safetensors')), weights);
   });
 
   for (const [signal, toGroup] of [
@@ -171,6 +182,12 @@ describe('brushwork train', function () {
         other.stderr,
         /^CHECKPOINT_INCOMPATIBLE: .* other captions: picture-1\.png, .*picture-9\.jpg\..*\n$/,
       );
+      const checkpoint = path.join(at(output), 'checkpoint.safetensors');
+      flipLastBit(checkpoint);
+      const damaged = await train(output, '--resume');
+      assert.equal(damaged.code, 1);
+      assert.match(damaged.stderr, /^CHECKSUM_MISMATCH: .*checkpoint\.safetensors can't be gone on from: .*\n$/);
+      flipLastBit(checkpoint);
 
       const resumed = await train(output, '--resume');
       assert.equal(resumed.code, 0, resumed.stderr);

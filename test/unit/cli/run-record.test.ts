@@ -21,7 +21,7 @@ describe('run record', () => {
     write('a.jpg', 'one');
     write('a.txt', 'caption');
     write('b.png', 'two');
-    await writeRecord(file, await current());
+    await writeRecord(file, await current(), ['5a']);
   });
   afterEach(() => rmSync(directory, { recursive: true }));
 
@@ -38,6 +38,12 @@ describe('run record', () => {
   it('accepts the same run, whatever else lies in the directory', async () => {
     write('notes.md', 'no picture');
     assert.equal(await refusal(await current()), 'accepted');
+  });
+
+  it('gives back the hashes of the checkpoints, and null where an older version wrote none', async () => {
+    assert.deepEqual(await checkRecord(file, await current()), ['5a']);
+    write('checkpoint.json', JSON.stringify(await current()));
+    assert.equal(await checkRecord(file, await current()), null);
   });
 
   it('names everything that differs', async () => {

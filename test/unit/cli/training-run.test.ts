@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { INTERRUPTED, OutputDirectory, runTraining } from '../../../cli/training-run.ts';
+import { OutputDirectory } from '../../../cli/output-directory.ts';
+import { INTERRUPTED, runTraining } from '../../../cli/training-run.ts';
 import {
   CheckpointIncompatibleError,
   GpuFaultError,
@@ -93,6 +94,20 @@ describe('training run', () => {
     assert.equal(readdirSync(path.join(directory, 'previews')).length, 2);
   });
 
+  it('says what is missing when it is stopped while it draws the last sheet', async () => {
+    const stop = new AbortController();
+    trainer.onSheet = (steps) => {
+      if (steps < 50) return;
+      stop.abort();
+      throw new Error('stopped');
+    };
+    assert.equal(await run(25, { previews: true, stop }), INTERRUPTED);
+    assert.match(text, /^weights: .*\nloss curve: .*\nstopped: .* only the contact sheet of epoch 25 is missing\n$/m);
+    assert.ok(['loss.png', 'lora_weights.safetensors'].every((name) => existsSync(path.join(directory, name))));
+    assert.ok(!existsSync(path.join(directory, 'checkpoint.safetensors')));
+    assert.equal(readdirSync(path.join(directory, 'previews')).length, 2);
+  });
+
   it('stops while it draws with the checkpoint of before', async () => {
     const stop = new AbortController();
     trainer.onSheet = () => {
@@ -147,15 +162,19 @@ describe('training run', () => {
     });
 
     it('leaves no file of it without', async () => {
-      await run(10, { config });
+      trainer.failsAtStep = 3;
+      await assert.rejects(run(10, { config }), GpuFaultError);
+      assert.ok(existsSync(path.join(directory, 'validation.jsonl')));
       rmSync(path.join(images, 'c.png'));
+      trainer = new CountingTrainer();
       await run(10);
       assert.ok(!existsSync(path.join(directory, 'validation.jsonl')));
     });
 
     it('measures the same after a crash', async () => {
-      await run(25, { config });
-      const undisturbed = validated();
+      const undisturbedRun = path.join(directory, 'undisturbed');
+      await run(25, { config, into: undisturbedRun });
+      const undisturbed = readFileSync(path.join(undisturbedRun, 'validation.jsonl'), 'utf8');
       trainer = new CountingTrainer();
       trainer.failsAtStep = 33;
       await assert.rejects(run(25, { config }), GpuFaultError);
@@ -241,6 +260,27 @@ describe('training run', () => {
   it('says of a run that is finished that there is nothing to go on with', async () => {
     await run(2);
     assert.throws(() => run(2, { resume: true }), { code: 'INVALID_REQUEST', message: /is finished/ });
+  });
+
+  it('refuses to write over a finished run, whichever of its results are left', async () => {
+    await run(2);
+    const refused = { code: 'INVALID_REQUEST', message: /of an earlier run, .*: name another --output, or delete/ };
+    for (const name of ['lora_weights.safetensors', 'loss.png']) {
+      const before = readFileSync(path.join(directory, name));
+      trainer = new CountingTrainer();
+      assert.throws(() => run(3), refused);
+      assert.deepEqual(readFileSync(path.join(directory, name)), before);
+      rmSync(path.join(directory, name));
+    }
+    assert.equal(await run(3), 0);
+  });
+
+  it('begins anew after a crash before the first checkpoint', async () => {
+    trainer.failsAtStep = 5;
+    await assert.rejects(run(25), GpuFaultError);
+    trainer = new CountingTrainer();
+    assert.equal(await run(25), 0);
+    assert.equal(lines(), 50);
   });
 
   it('refuses to write over an interrupted run, or to go on with other pictures', async () => {

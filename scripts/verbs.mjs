@@ -18,8 +18,9 @@ import { setUpVersitygw } from './setup/versitygw.mjs';
  * @typedef {object} Verb
  * @property {Part[]} needs what is set up before it runs
  * @property {string[][]} commands what runs, one after another up to the first that fails; `node` is the chosen Node, the
- *   programs of node_modules/.bin (and with `reference` its `python`) are on the PATH, the caller's arguments go to the
+ *   programs of node_modules/.bin (and with `reference` its `python3`) are on the PATH, the caller's arguments go to the
  *   last command
+ * @property {Part[]} [helpNeeds] what its own `--help` needs; absent where it takes no options
  * @property {boolean} [inCallersFolder] runs in the caller's folder, so that relative paths mean what the caller means
  * @property {string} summary one line for the usage text
  */
@@ -36,12 +37,14 @@ export const VERBS = {
   demo: {
     needs: ['node_modules', 'addon', 'stack'],
     commands: [['node', 'scripts/demo.ts']],
+    helpNeeds: ['node_modules'],
     inCallersFolder: true,
     summary: 'train a style on this machine, from the message to the weights',
   },
   brushwork: {
     needs: ['node_modules', 'addon'],
     commands: [['node', 'cli/main.ts']],
+    helpNeeds: ['node_modules'],
     inCallersFolder: true,
     summary: 'the brushwork command itself',
   },
@@ -74,16 +77,19 @@ export const VERBS = {
   'test:faults': {
     needs: ['node_modules', 'native', 'stack', 'tctl'],
     commands: [['node', 'test/faults/main.ts']],
+    helpNeeds: ['node_modules'],
     summary: 'strike every fault at every moment of a job',
   },
   'test:soak': {
     needs: ['node_modules', 'native', 'stack', 'tctl'],
     commands: [['node', 'test/faults/soak.ts']],
+    helpNeeds: ['node_modules'],
     summary: 'train many jobs on pods that are killed all the time',
   },
   'test:fidelity': {
     needs: ['node_modules', 'native', 'reference'],
-    commands: [['python', 'test/fidelity/main.py', '--model', join(cacheRoot(), 'fidelity-model-1')]],
+    commands: [['python3', 'test/fidelity/main.py', '--model', join(cacheRoot(), 'fidelity-model-1')]],
+    helpNeeds: [],
     summary: 'compare a full-size model with diffusers and PEFT',
   },
   'test:gpu': {
@@ -117,6 +123,23 @@ export const VERBS = {
     summary: 'check that all sources are formatted',
   },
 };
+
+/**
+ * What the caller's arguments ask for.
+ *
+ * @param {string} name of the verb
+ * @param {Verb} verb
+ * @param {string[]} extra the caller's arguments
+ * @returns {{ help: string } | { needs: Part[], extra: string[] }} a text to print, or what is to be set up before the verb's
+ *   commands run with these arguments; a help text waits for no set-up but that of the program that prints it
+ */
+export function planOf(name, verb, extra) {
+  const isHelp = (/** @type {string} */ word) => word === '--help' || word === '-h';
+  if (!extra.some(isHelp)) return { needs: verb.needs, extra };
+  if (!verb.helpNeeds)
+    return { help: `Usage: npm run ${name}\n\nIt is there to ${verb.summary}, and takes no options.\n` };
+  return { needs: verb.helpNeeds, extra: extra.map((word) => (isHelp(word) ? '--help' : word)) };
+}
 
 /**
  * @param {unknown} error

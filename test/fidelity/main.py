@@ -181,7 +181,7 @@ def judge(differences: dict[str, float]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="npm run test:fidelity --", description=__doc__)
     parser.add_argument("--model", type=pathlib.Path, required=True, help="base model; made where it is absent")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--size", type=int, default=256, help="side of the pictures of the forward passes, in pixels")

@@ -10,9 +10,18 @@ import {
   ModelLoadFailedError,
 } from '../../../common/errors.ts';
 import { loadAddon } from '../../../native/index.ts';
-import type { NativeAddon, NativeTrainer } from '../../../native/native.ts';
 import { skip } from '../../support/skip.ts';
-import { SIDE_PX, addonForAllTests, image, job, sampleOptions } from './support/addon.ts';
+import {
+  SIDE_PX,
+  addon,
+  addonForAllTests,
+  directory,
+  image,
+  job,
+  modelDirectory,
+  sampleOptions,
+  trainer,
+} from './support/addon.ts';
 
 /** A copy of a value without one property, which may lie deeper: `config.rank`, `images.0.pixels`. */
 function without(value: object, field: string): never {
@@ -25,14 +34,7 @@ function without(value: object, field: string): never {
 }
 
 describe('native addon, when something is wrong', function () {
-  this.timeout(60_000);
-
-  let addon: NativeAddon;
-  let directory: string;
-  let modelDirectory: string;
-  let trainer: NativeTrainer;
-
-  addonForAllTests((loaded) => ({ addon, directory, modelDirectory, trainer } = loaded));
+  addonForAllTests(this);
 
   describe('bad input', () => {
     const cases: [name: string, fields: string[], call: (field: string) => unknown][] = [

@@ -6,20 +6,23 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { InvalidRequestError } from '../../../common/errors.ts';
-import type { NativeAddon, NativeStepReport, NativeTrainer } from '../../../native/native.ts';
-import { SIDE_PX, addonForAllTests, image, job, sampleOptions } from './support/addon.ts';
+import type { NativeStepReport } from '../../../native/native.ts';
+import {
+  SIDE_PX,
+  addon,
+  addonForAllTests,
+  directory,
+  image,
+  job,
+  modelDirectory,
+  sampleOptions,
+  trainer,
+} from './support/addon.ts';
 
 const EXIT_SCRIPT = fileURLToPath(new URL('./addon-exit.ts', import.meta.url));
 
 describe('native addon', function () {
-  this.timeout(60_000);
-
-  let addon: NativeAddon;
-  let directory: string;
-  let modelDirectory: string;
-  let trainer: NativeTrainer;
-
-  addonForAllTests((loaded) => ({ addon, directory, modelDirectory, trainer } = loaded));
+  addonForAllTests(this);
 
   it('says what it runs on', () => {
     const { torch, cuda, gpuName, gpuMemoryMiB } = addon.runtimeInfo();

@@ -22,10 +22,11 @@ export function image(index: number): NativeImage {
 }
 
 export function job(changes: Partial<NativeJob['config']> = {}): NativeJob {
-  const config: Partial<TrainingConfig> & NativeJob['config'] = trainingConfig({
-    ...{ seed: 3, learningRate: 1e-3, epochs: 1000 },
+  // The core takes what the configuration's own checks refuse.
+  const config: Partial<TrainingConfig> & NativeJob['config'] = {
+    ...trainingConfig({ seed: 3, learningRate: 1e-3, epochs: 1000 }),
     ...changes,
-  });
+  };
   for (const field of ['resolutionPx', 'resizeMode', 'triggerWord'] as const) delete config[field];
   for (const field of ['validationPictures', 'validationEveryEpochs'] as const) delete config[field];
   for (const field of ['earlyStopPatience', 'earlyStopMinDelta'] as const) delete config[field];
@@ -52,26 +53,29 @@ export function sampleOptions(): NativeSampleOptions {
   };
 }
 
-/** The addon, a tiny base model in `directory`, and a trainer that has loaded it. */
-export interface LoadedAddon {
-  addon: NativeAddon;
-  directory: string;
-  modelDirectory: string;
-  trainer: NativeTrainer;
-}
+/** What {@link addonForAllTests} sets up, for the tests of the `describe` that runs. */
+export let addon: NativeAddon;
+export let directory: string;
+/** A tiny base model in `directory`. */
+export let modelDirectory: string;
+/** Has loaded that model. */
+export let trainer: NativeTrainer;
 
-/** Loads the addon for the tests of a `describe`, which share one trainer. */
-export function addonForAllTests(assign: (loaded: LoadedAddon) => void): void {
-  let directory: string;
+/**
+ * Sets up the addon for the tests of a `describe`, which share one trainer.
+ *
+ * @param suite - that describe's `this`
+ */
+export function addonForAllTests(suite: Mocha.Suite): void {
+  suite.timeout(60_000);
 
   before(async () => {
-    const addon = loadAddon();
+    addon = loadAddon();
     directory = mkdtempSync(path.join(tmpdir(), 'brushwork-addon-'));
-    const modelDirectory = path.join(directory, 'model');
+    modelDirectory = path.join(directory, 'model');
     await addon.writeRandomBaseModel({ directory: modelDirectory, preset: 'tiny', seed: 7 });
-    const trainer = new addon.Trainer({ device: 'cpu', threadCount: 1 });
+    trainer = new addon.Trainer({ device: 'cpu', threadCount: 1 });
     await trainer.loadBaseModel({ directory: modelDirectory, mixedPrecision: 'no', lora: null });
-    assign({ addon, directory, modelDirectory, trainer });
   });
 
   after(() => rmSync(directory, { recursive: true, force: true }));

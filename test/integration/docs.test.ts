@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -33,7 +33,9 @@ describe('commands in the docs', function () {
   before(() => {
     directory = mkdtempSync(path.join(tmpdir(), 'brushwork-docs-'));
   });
-  after(() => rmSync(directory, { recursive: true, force: true }));
+  after(() => {
+    for (const each of [directory, `${directory}-cache`]) rmSync(each, { recursive: true, force: true });
+  });
 
   it('of README.md train a style as they say', async () => {
     const blocks = DOCUMENTS.flatMap((document) => markedBlocks(document));
@@ -44,9 +46,13 @@ describe('commands in the docs', function () {
         .replaceAll('npm run brushwork --', '"$NODE" "$CLI"')
         .replaceAll(' test/fixtures/', ' "$ROOT"/test/fixtures/');
       assert.notEqual(script, block);
-      const env = { ...process.env, NODE: process.execPath, CLI, ROOT, XDG_CACHE_HOME: path.join(directory, 'cache') };
+      const env = { ...process.env, NODE: process.execPath, CLI, ROOT, XDG_CACHE_HOME: `${directory}-cache` };
       await execute('bash', ['-euc', script], { cwd: directory, env });
     }
+    copyFileSync(path.join(ROOT, '.gitignore'), path.join(directory, '.gitignore'));
+    await execute('git', ['init', '--quiet'], { cwd: directory });
+    const { stdout: untracked } = await execute('git', ['status', '--short'], { cwd: directory });
+    assert.equal(untracked, '?? .gitignore\n', 'git would take what the example makes');
     const made = readdirSync(path.join(directory, 'style')).sort();
     assert.deepEqual(made, ['kohya.safetensors', 'lora_weights.safetensors', 'loss.png', 'peft', 'steps.jsonl']);
     for (const name of made) assert.ok(read('README.md').includes(`\`${name}${name === 'peft' ? '/' : ''}\``), name);

@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util';
 import type { ParseArgsConfig } from 'node:util';
+import { nearest } from '../common/nearest.ts';
 
 /** Thrown when a command line can't be understood; the process exits with code 2. */
 export class UsageError extends Error {}
@@ -17,22 +18,49 @@ export interface Command {
   run(args: string[]): Promise<number>;
 }
 
+type Options = NonNullable<ParseArgsConfig['options']>;
+
+/** A part of a command line, as `parseArgs` of `node:util` tells it apart. */
+type Token =
+  | { kind: 'option'; name: string; rawName: string; value?: string | undefined; inlineValue?: boolean | undefined }
+  | { kind: 'positional'; value: string }
+  | { kind: 'option-terminator' };
+
 /**
- * Parses the options of a command; all are strings or flags, and positional arguments are refused.
+ * Parses the options of a command; all are strings or flags, and positional arguments are refused. Of an option that is given
+ * twice the last one counts, unless it may be.
  *
  * @param args - what follows the command's name
  * @param options - as for `parseArgs` of `node:util`
  * @throws UsageError naming what can't be understood
  */
-export function parseOptions<const Options extends NonNullable<ParseArgsConfig['options']>>(
+export function parseOptions<const Known extends Options>(
   args: string[],
-  options: Options,
-): ReturnType<typeof parseArgs<{ args: string[]; options: Options }>>['values'] {
-  try {
-    return parseArgs({ args, options, allowPositionals: false }).values;
-  } catch (error) {
-    throw new UsageError(error instanceof Error ? error.message : String(error));
+  options: Known,
+): ReturnType<typeof parseArgs<{ args: string[]; options: Known }>>['values'] {
+  // Checked here: strict, it names negative numbers and unknown options in a programmer's words.
+  const { values, tokens } = parseArgs({ args, options, strict: false, allowPositionals: true, tokens: true });
+  const fault = tokens.map((token) => faultOf(token, options)).find((found) => found !== null);
+  if (fault !== undefined) throw new UsageError(fault);
+  return values;
+}
+
+/** Why a part of a command line can't be understood, or null. */
+function faultOf(token: Token, options: Options): string | null {
+  if (token.kind === 'option-terminator') return null;
+  if (token.kind === 'positional') return `"${token.value}" belongs to no option; a value with spaces needs quotes.`;
+  const { name, rawName, value, inlineValue } = token;
+  const option = Object.hasOwn(options, name) && rawName.startsWith('--') ? options[name] : undefined;
+  if (option === undefined) {
+    const hint = nearest(name, Object.keys(options));
+    return `There is no option ${rawName}${hint === null ? '.' : `; did you mean --${hint}?`}`;
   }
+  if (option.type === 'boolean') return value === undefined ? null : `${rawName} takes no value.`;
+  if (value === undefined) return `${rawName} has no value.`;
+  const looksLikeOption = inlineValue === false && /^-[^\d.]/.test(value);
+  return looksLikeOption
+    ? `${rawName} has no value; one that begins with a dash is written ${rawName}=${value}.`
+    : null;
 }
 
 /**
@@ -62,6 +90,18 @@ export function wrapped(words: readonly string[], indent: string, widthChars = 1
  */
 export function requireOption(name: string, value: string | undefined): string {
   if (value === undefined || value === '') throw new UsageError(`${name} is missing.`);
+  return value;
+}
+
+/**
+ * The value of an option that may be left out.
+ *
+ * @param name - e.g. `--config`
+ * @param value - as parsed
+ * @throws UsageError when it is there, but empty
+ */
+export function nonEmptyOption(name: string, value: string | undefined): string | undefined {
+  if (value === '') throw new UsageError(`${name} is empty.`);
   return value;
 }
 

@@ -1,6 +1,6 @@
 import { moveDeadLetters } from '../bridge/dead-letters.ts';
 import { loadConfig, requireSection } from '../common/config.ts';
-import { parseOptions } from './command.ts';
+import { UsageError, nonEmptyOption, parseOptions } from './command.ts';
 import type { Command } from './command.ts';
 
 const HELP = `Usage: brushwork dead-letters [--move [--code <code>]]
@@ -20,10 +20,13 @@ export const deadLettersCommand: Command = {
   summary: 'List messages that could not become jobs, or put them back',
   help: HELP,
   async run(args) {
-    const { move, code } = parseOptions(args, {
+    const options = parseOptions(args, {
       move: { type: 'boolean', default: false },
       code: { type: 'string' },
     });
+    const { move } = options;
+    const code = nonEmptyOption('--code', options.code);
+    if (code !== undefined && !move) throw new UsageError('--code says what to put back: give --move as well.');
     const rabbitmq = requireSection(loadConfig({ roles: ['bridge'] }), 'rabbitmq');
     const { letters, movedCount } = await moveDeadLetters(
       rabbitmq,

@@ -1,6 +1,6 @@
 import { loadConfig } from '../common/config.ts';
 import { reportTable } from '../native/trainer/report-table.ts';
-import { parseOptions, requireOption } from './command.ts';
+import { nonEmptyOption, parseOptions, requireOption } from './command.ts';
 import type { Command } from './command.ts';
 import { lookAtPictures } from './look-at-pictures.ts';
 import { readRecipeFile } from './recipe-file.ts';
@@ -32,7 +32,7 @@ export const inspectCommand: Command = {
     });
     const images = requireOption('--images', options.images);
     const { training } = loadConfig({ roles: [] });
-    const recipe = { ...training.recipe, ...readRecipeFile(options.config) };
+    const recipe = { ...training.recipe, ...readRecipeFile(nonEmptyOption('--config', options.config)) };
     const fallbackCaption = options.caption ?? training.instancePrompt;
     const { report, config } = await lookAtPictures(images, recipe, fallbackCaption);
     const text = options.json ? JSON.stringify(report, null, 2) : reportTable(report, config);

@@ -1,6 +1,8 @@
 #!/usr/bin/env node
+import { setImmediate } from 'node:timers/promises';
 import { ConfigError } from '../common/config.ts';
 import { BrushworkError } from '../common/errors.ts';
+import { nearest } from '../common/nearest.ts';
 import { UsageError } from './command.ts';
 import type { Command } from './command.ts';
 import { inspectCommand } from './inspect.ts';
@@ -31,6 +33,9 @@ ${Object.entries(COMMANDS)
 brushwork <command> --help tells more.
 `;
 
+/** Exit code of a process whose reader has gone away, as shells have it for SIGPIPE. */
+const OUTPUT_UNREAD = 141;
+
 async function main(args: string[]): Promise<number> {
   const [name, ...rest] = args;
   if (name === undefined || name === '--help' || name === '-h') {
@@ -38,7 +43,10 @@ async function main(args: string[]): Promise<number> {
     return name === undefined ? 2 : 0;
   }
   const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined) throw new UsageError(`There is no command "${name}".`);
+  if (command === undefined) {
+    const hint = nearest(name, Object.keys(COMMANDS));
+    throw new UsageError(`There is no command "${name}"${hint === null ? '.' : `; did you mean ${hint}?`}`);
+  }
   if (rest.includes('--help') || rest.includes('-h')) {
     process.stdout.write(command.help);
     return 0;
@@ -55,9 +63,30 @@ function report(error: unknown): number {
   }
   if (error instanceof BrushworkError) process.stderr.write(`${error.code}: ${error.message}\n`);
   else if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
-  else process.stderr.write(`INTERNAL: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  else if (error instanceof Error && 'syscall' in error) {
+    // A full disk, a directory that takes no files, a server that is down: no fault of the program that has a stack.
+    process.stderr.write(`The system refused something: ${error.message}. Mend that and try again.\n`);
+  } else process.stderr.write(`INTERNAL: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   return 1;
 }
 
+/** Ends this process like an interrupt when nobody reads its output any more, or when it can't be written. */
+function watchOutput(): void {
+  let isBroken = false;
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (isBroken) return;
+    isBroken = true;
+    const isUnread = error.code === 'EPIPE';
+    // A reader like `head` knows that it has gone away.
+    if (!isUnread) process.stderr.write(`Standard output can't be written: ${error.message}.\n`);
+    // A command that has something to keep listens, and stops in good order.
+    if (!process.emit('SIGTERM', 'SIGTERM')) process.exit(isUnread ? OUTPUT_UNREAD : 1);
+  });
+}
+
+watchOutput();
+const exitCode = await main(process.argv.slice(2)).catch(report);
+// What could not be written is told in the next turn of the event loop.
+await setImmediate();
 // Exits even if something still runs: everything worth keeping is on disk or in the bucket by now.
-process.exit(await main(process.argv.slice(2)).catch(report));
+process.exit(exitCode);

@@ -5,6 +5,7 @@ import { loadAddon } from '../native/index.ts';
 import { writeRandomBaseModel } from '../native/trainer/random-base-model.ts';
 import { UsageError, integerOption, parseOptions, requireOption } from './command.ts';
 import type { Command } from './command.ts';
+import { makeOutputDirectory } from './output-directory.ts';
 
 const PRESETS = ['tiny', 'small'] as const;
 
@@ -33,8 +34,9 @@ export const makeBaseModelCommand: Command = {
     const preset = PRESETS.find((known) => known === wanted);
     if (preset === undefined) throw new UsageError(`--preset must be tiny or small, but is "${wanted}".`);
     const output = requireOption('--output', options.output);
-    refuseToOverwrite(output);
     const seed = integerOption('--seed', options.seed, 0, Number.MAX_SAFE_INTEGER);
+    refuseToOverwrite(output);
+    await makeOutputDirectory(output);
     await writeRandomBaseModel(loadAddon(), output, preset, seed);
     process.stdout.write(`base model: ${output}\n`);
     return 0;

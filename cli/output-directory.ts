@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, stat } from 'node:fs/promises';
+import { access, constants, mkdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidRequestError } from '../common/errors.ts';
 import { reasonOf } from '../common/logger.ts';
@@ -8,22 +8,27 @@ import { reasonOf } from '../common/logger.ts';
  * Makes the directory that a command writes to, and those above it.
  *
  * @param directory - may exist already
- * @throws InvalidRequestError when it can't be made
+ * @throws InvalidRequestError when it can't be made, or not be written to
  */
 export async function makeOutputDirectory(directory: string): Promise<void> {
-  const found = await stat(directory).catch(() => null);
-  if (found?.isDirectory() === true) return;
-  // Folder by folder: Node's own recursive mkdir never returns below folders that take no files, such as /proc.
-  const absolute = path.resolve(directory);
-  if (path.dirname(absolute) !== absolute) await makeOutputDirectory(path.dirname(absolute));
   try {
-    await mkdir(absolute);
+    await makeDirectories(path.resolve(directory));
+    await access(directory, constants.W_OK);
   } catch (error) {
     throw new InvalidRequestError(
-      `The output directory ${directory} can't be made: ${reasonOf(error)}. Name another.`,
+      `The output directory ${directory} can't be made or written to: ${reasonOf(error)}. Name another.`,
       { cause: error },
     );
   }
+}
+
+/** Directory by directory: Node's own recursive mkdir never returns below directories that take none, such as /proc. */
+async function makeDirectories(directory: string): Promise<void> {
+  const found = await stat(directory).catch(() => null);
+  if (found?.isDirectory() === true) return;
+  if (found !== null) throw new Error(`${directory} is a file`);
+  await makeDirectories(path.dirname(directory));
+  await mkdir(directory);
 }
 
 /** What a run leaves beside its log. */

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { InvalidRequestError } from '../common/errors.ts';
 import { fileFault } from '../common/file-fault.ts';
+import { reasonOf } from '../common/logger.ts';
 import { parseTrainingConfig } from '../common/training-config.ts';
 import type { PartialTrainingConfig } from '../common/training-config.ts';
 
@@ -25,8 +26,11 @@ export function readRecipeFile(file: string | undefined): PartialTrainingConfig 
   try {
     json = JSON.parse(text);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new InvalidRequestError(`${file} can't be read as JSON: ${reason}`, { cause: error });
+    // It quotes the file, with its line ends.
+    const reason = reasonOf(error).replace(/\s+/g, ' ');
+    throw new InvalidRequestError(`${file} can't be read as JSON: ${reason}. Mend the file, or check --config.`, {
+      cause: error,
+    });
   }
   return parseTrainingConfig(json, file);
 }

@@ -1,12 +1,14 @@
 import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
+import type { BaseModel } from '../activities/dependencies.ts';
 import { loadConfig } from '../common/config.ts';
+import { InvalidRequestError } from '../common/errors.ts';
 import { createLogger } from '../common/logger.ts';
 import type { SampleRequest } from '../common/trainer.ts';
 import type { SamplerName } from '../common/types.ts';
 import { TrainerProcess } from '../native/trainer/trainer-process.ts';
 import { resolveBaseModel } from '../worker/base-model.ts';
-import { UsageError, integerOption, numberOption, parseOptions, requireOption } from './command.ts';
+import { UsageError, integerOption, nonEmptyOption, numberOption, parseOptions, requireOption } from './command.ts';
 import type { Command } from './command.ts';
 import { makeOutputDirectory } from './output-directory.ts';
 import { downloadDisplay } from './progress.ts';
@@ -19,7 +21,8 @@ const SIDE_LIMITS_PX = [8, 4096] as const;
 
 const HELP = `Usage: brushwork sample --model <dir|file|hub id> --prompt <text> --output <dir> [options]
 
-Draws pictures with a base model and a LoRA, and writes them to the output directory as <number>-seed-<seed>.png.
+Draws pictures with a base model and a LoRA, and writes them to the output directory as <number>-seed-<seed>.png, over any
+of that name.
 
 Options:
   --model             base model: a directory in diffusers layout, a .safetensors file with a whole Stable Diffusion 1.x, or a
@@ -87,15 +90,16 @@ export const sampleCommand: Command = {
       logger,
     });
     try {
-      const { directory } = await resolveBaseModel(drawing.model, {
+      await makeOutputDirectory(drawing.output);
+      const baseModel = await resolveBaseModel(drawing.model, {
         ...service.trainer,
         logger,
         signal: stop.signal,
         onProgress: downloadDisplay(process.stdout),
       });
-      await makeOutputDirectory(drawing.output);
+      checkSides(drawing.settings, baseModel);
       const { mixedPrecisionDefault: mixedPrecision } = await trainer.runtime();
-      await trainer.openForDrawing({ baseModelDirectory: directory, mixedPrecision, lora: drawing.lora });
+      await trainer.openForDrawing({ baseModelDirectory: baseModel.directory, mixedPrecision, lora: drawing.lora });
       await drawAll(trainer, drawing, stop.signal);
       return 0;
     } catch (error) {
@@ -114,7 +118,7 @@ function readDrawing(args: string[]): Drawing {
   if (prompts.length === 0) throw new UsageError('--prompt is missing.');
   const sampler = SAMPLERS.find((known) => known === options.sampler);
   if (sampler === undefined) throw new UsageError(`--sampler must be dpm++ or ddim, but is "${options.sampler}".`);
-  const lora = options.lora === undefined ? null : requireOption('--lora', options.lora);
+  const lora = nonEmptyOption('--lora', options.lora) ?? null;
   if (lora !== null) checkLora(lora);
   return {
     model: requireOption('--model', options.model),
@@ -142,6 +146,16 @@ function checkLora(lora: string): void {
   throw new UsageError(
     `--lora ${lora} is no PEFT directory, as it has no adapter_config.json: name a .safetensors file or the directory ` +
       'peft in it.',
+  );
+}
+
+/** Says before the model is loaded which sides it can't draw. */
+function checkSides(sides: Pick<SampleRequest, 'widthPx' | 'heightPx'>, { name, sideMultiplePx }: BaseModel): void {
+  const wrong = [sides.widthPx, sides.heightPx].find((sidePx) => sidePx % sideMultiplePx !== 0);
+  if (wrong === undefined) return;
+  const near = Math.max(1, Math.round(wrong / sideMultiplePx)) * sideMultiplePx;
+  throw new InvalidRequestError(
+    `A side of ${wrong} px can't be drawn, but one of ${near} px can: ${name} needs multiples of ${sideMultiplePx} px.`,
   );
 }
 

@@ -11,10 +11,10 @@ import { stepsPerEpoch } from '../native/trainer/aspect-buckets.ts';
 import { trainedSizes } from '../native/trainer/data-report.ts';
 import { TrainerProcess } from '../native/trainer/trainer-process.ts';
 import { resolveBaseModel } from '../worker/base-model.ts';
-import { integerOption, parseOptions, requireOption, wrapped } from './command.ts';
+import { integerOption, nonEmptyOption, parseOptions, requireOption, wrapped } from './command.ts';
 import type { Command } from './command.ts';
 import { lookAtPictures, shortReport } from './look-at-pictures.ts';
-import { OutputDirectory } from './output-directory.ts';
+import { OutputDirectory, makeOutputDirectory } from './output-directory.ts';
 import { downloadDisplay } from './progress.ts';
 import { readRecipeFile } from './recipe-file.ts';
 import { INTERRUPTED, runTraining } from './training-run.ts';
@@ -63,7 +63,7 @@ export const trainCommand: Command = {
     const images = requireOption('--images', options.images);
     const output = requireOption('--output', options.output);
     const threads = options.threads === undefined ? null : integerOption('--threads', options.threads, 1, 1024);
-    const recipe = readRecipeFile(options.config);
+    const recipe = readRecipeFile(nonEmptyOption('--config', options.config));
     const service = loadConfig({ roles: [] });
     const target = new OutputDirectory(output, options.resume);
     const stop = new AbortController();
@@ -74,6 +74,7 @@ export const trainCommand: Command = {
     const fallbackCaption = options.caption ?? service.training.instancePrompt;
     const { report } = await lookAtPictures(images, { ...service.training.recipe, ...recipe }, fallbackCaption);
     process.stdout.write(`${shortReport(report)}\n`);
+    await makeOutputDirectory(output);
     const logger = createLogger({ level: 'warn', secrets: [] });
     const trainer = new TrainerProcess({
       device: service.trainer.device,

@@ -4,7 +4,6 @@ import { listPictures } from '../native/trainer/dataset.ts';
 import { holdOut } from '../native/trainer/held-out-pictures.ts';
 import { trainAndValidate } from '../native/trainer/validated-training.ts';
 import { writeLossChart } from './loss-chart.ts';
-import { makeOutputDirectory } from './output-directory.ts';
 import type { OutputDirectory } from './output-directory.ts';
 import { ProgressDisplay } from './progress.ts';
 import type { ProgressOutput } from './progress.ts';
@@ -27,6 +26,7 @@ export interface TrainingRun {
   baseModelFingerprint: string;
   /** Micro-steps of one epoch. */
   stepsPerEpoch: number;
+  /** Exists. */
   target: OutputDirectory;
   /** Receives progress and where the results are. */
   output: ProgressOutput;
@@ -63,7 +63,6 @@ export async function runTraining(run: TrainingRun): Promise<number> {
   };
   const record = await recordOf(job, run.baseModelFingerprint);
   const checkpoints = await RunCheckpoints.open(target, record, say);
-  await makeOutputDirectory(target.directory);
   await tellHeldOut(job, say);
   say('loading the base model, encoding pictures and captions');
   const start = await trainer.prepare(job, checkpoints.newest, signal);

@@ -15,7 +15,7 @@ const HELP = `Usage: brushwork worker [--role <roles>]
 Runs one or more parts of the service until SIGTERM or Ctrl-C. Logs are JSON lines on standard output.
 
 Options:
-  --role     any of ${ROLES.join(', ')}, separated by commas; default: all
+  --role     any of ${ROLES.join(', ')}, separated by commas or each with a --role; default: all
              bridge    takes job messages from RabbitMQ and starts workflows
              control   runs the workflows, publishes weights, tells the backend
              pod       trains, one job at a time; one process per GPU
@@ -27,9 +27,9 @@ lists the variables; a file .env in the current directory counts too).
 /** Exit code of a process that SIGINT or SIGTERM ended in good order. */
 const STOPPED = 0;
 
-function parseRoles(text: string): Role[] {
-  const roles = text.split(',').map((name) => name.trim());
-  return roles.map((name) => {
+function parseRoles(texts: readonly string[]): Role[] {
+  const names = new Set(texts.flatMap((text) => text.split(',').map((name) => name.trim())));
+  return [...names].map((name) => {
     const role = ROLES.find((known) => known === name);
     if (role === undefined) throw new UsageError(`--role knows ${ROLES.join(', ')}, but not "${name}".`);
     return role;
@@ -41,8 +41,8 @@ export const workerCommand: Command = {
   summary: 'Run the service: bridge, control worker, pod worker, or any mix',
   help: HELP,
   async run(args) {
-    const { role } = parseOptions(args, { role: { type: 'string', default: ROLES.join(',') } });
-    const roles = parseRoles(role);
+    const options = parseOptions(args, { role: { type: 'string', multiple: true } });
+    const roles = parseRoles(options.role ?? ROLES);
     const config = loadConfig({ roles });
     if (config.faultPoints !== null) enableFaultPoints(config.faultPoints);
     const logger = createLogger({ level: config.logLevel, secrets: configSecrets(config) });

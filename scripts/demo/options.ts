@@ -1,4 +1,4 @@
-import { parseArgs } from 'node:util';
+import { integerOption, nonEmptyOption, parseOptions } from '../../cli/command.ts';
 
 /** How the demo is run. */
 export interface DemoOptions {
@@ -31,24 +31,18 @@ Options:
  *
  * @param args - what follows the script's name
  * @returns the options, or null when help was asked for
- * @throws Error naming what can't be understood
+ * @throws UsageError naming what can't be understood
  */
 export function parseDemoOptions(args: string[]): DemoOptions | null {
-  const { values } = parseArgs({
-    args,
-    options: {
-      model: { type: 'string' },
-      epochs: { type: 'string' },
-      exit: { type: 'boolean', default: false },
-      verbose: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
+  if (args.includes('--help') || args.includes('-h')) return null;
+  const options = parseOptions(args, {
+    model: { type: 'string' },
+    epochs: { type: 'string' },
+    exit: { type: 'boolean', default: false },
+    verbose: { type: 'boolean', default: false },
   });
-  if (values.help) return null;
-  const model = values.model ?? null;
-  const epochs = Number(values.epochs ?? (model === null ? SMALL_MODEL_EPOCHS : REAL_MODEL_EPOCHS));
-  if (!Number.isInteger(epochs) || epochs < 1 || epochs > 1000) {
-    throw new Error(`--epochs must be a whole number from 1 to 1000, but is "${values.epochs ?? ''}".`);
-  }
-  return { model, epochs, exit: values.exit, verbose: values.verbose };
+  const model = nonEmptyOption('--model', options.model) ?? null;
+  const defaultEpochs = model === null ? SMALL_MODEL_EPOCHS : REAL_MODEL_EPOCHS;
+  const epochs = integerOption('--epochs', options.epochs ?? String(defaultEpochs), 1, 1000);
+  return { model, epochs, exit: options.exit, verbose: options.verbose };
 }

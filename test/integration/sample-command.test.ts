@@ -68,7 +68,11 @@ describe('brushwork sample', function () {
     writeFileSync(scene.inside('note.safetensors'), 'not a LoRA at all');
     for (const [more, complaint] of [
       [['--lora', scene.inside('note.safetensors')], /^INVALID_REQUEST: .*note\.safetensors: .*\n$/],
-      [['--width', '30'], /^INVALID_REQUEST: .*multiples of 8 px\.\n$/],
+      [['--width', '30'], /^INVALID_REQUEST: .* 30 px can't be drawn, but one of 32 px .*multiples of 8 px\.\n$/],
+      [
+        ['--output', scene.inside('note.safetensors')],
+        /^INVALID_REQUEST: .*note\.safetensors is a file\. Name another\.\n$/,
+      ],
     ] as const) {
       const failed = execute(process.execPath, commandLine(...more));
       await assert.rejects(

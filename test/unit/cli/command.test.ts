@@ -1,7 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { UsageError, integerOption, numberOption, parseOptions, requireOption } from '../../../cli/command.ts';
+import {
+  UsageError,
+  integerOption,
+  nonEmptyOption,
+  numberOption,
+  parseOptions,
+  requireOption,
+} from '../../../cli/command.ts';
+import { deadLettersCommand } from '../../../cli/dead-letters.ts';
 import { inspectCommand } from '../../../cli/inspect.ts';
 import { makeBaseModelCommand } from '../../../cli/make-base-model.ts';
 import { sampleCommand } from '../../../cli/sample.ts';
@@ -12,6 +20,7 @@ import { TRAINING_CONFIG_KEYS } from '../../../common/training-config-keys.ts';
 
 const CLI = path.join(import.meta.dirname, '../../../cli/main.ts');
 
+const TRAIN = '--model a --images b --output c'.split(' ');
 const SAMPLE = '--model a --output b --prompt c'.split(' ');
 
 function brushwork(...args: string[]): { status: number | null; stdout: string; stderr: string } {
@@ -25,15 +34,46 @@ describe('cli/command', () => {
     assert.deepEqual({ ...parseOptions(['--model=b', '--resume'], options) }, { model: 'b', resume: true });
   });
 
-  for (const [what, args] of [
-    ['an unknown option', ['--modle', 'a']],
-    ['an option without its value', ['--model']],
-    ['a word that belongs to no option', ['a']],
+  it('takes negative numbers as values, and the last of an option that is given twice', () => {
+    const options = { seed: { type: 'string' }, prompt: { type: 'string', multiple: true } } as const;
+    assert.deepEqual({ ...parseOptions(['--seed', '-1'], options) }, { seed: '-1' });
+    assert.deepEqual({ ...parseOptions(['--seed', '-.5', '--seed=--x'], options) }, { seed: '--x' });
+    assert.deepEqual({ ...parseOptions(['--prompt', 'a', '--prompt', 'b'], options) }, { prompt: ['a', 'b'] });
+  });
+
+  for (const [what, args, complaint] of [
+    ['an unknown option', ['--modle', 'a'], 'There is no option --modle; did you mean --model?'],
+    ['an option like none', ['--colour=a'], 'There is no option --colour.'],
+    ['one letter', ['-m', 'a'], 'There is no option -m.'],
+    ['a name that every object has', ['--constructor'], 'There is no option --constructor.'],
+    ['an option without its value', ['--model'], '--model has no value.'],
+    [
+      'an option before the next one',
+      ['--model', '--resume'],
+      '--model has no value; one that begins with a dash is written --model=--resume.',
+    ],
+    ['a value of a flag', ['--resume=yes'], '--resume takes no value.'],
+    ['a word that belongs to no option', ['a'], '"a" belongs to no option; a value with spaces needs quotes.'],
+    [
+      'the same behind two dashes',
+      ['--', '--model'],
+      '"--model" belongs to no option; a value with spaces needs quotes.',
+    ],
   ] as const) {
     it(`refuses ${what}`, () => {
-      assert.throws(() => parseOptions([...args], { model: { type: 'string' } }), UsageError);
+      const options = { model: { type: 'string' }, resume: { type: 'boolean' } } as const;
+      assert.throws(
+        () => parseOptions([...args], options),
+        (error) => error instanceof UsageError && error.message === complaint,
+      );
     });
   }
+
+  it('tells an empty value from none', () => {
+    assert.equal(nonEmptyOption('--config', undefined), undefined);
+    assert.equal(nonEmptyOption('--config', 'a'), 'a');
+    assert.throws(() => nonEmptyOption('--config', ''), /^Error: --config is empty\.$/);
+  });
 
   it('names an option that is missing or empty', () => {
     assert.equal(requireOption('--model', 'a'), 'a');
@@ -78,6 +118,13 @@ describe('the brushwork command', function () {
     ['sample with another sampler', sampleCommand, [...SAMPLE, '--sampler', 'euler'], /--sampler must be dpm\+\+ or/],
     ['sample with no steps', sampleCommand, [...SAMPLE, '--steps', '0'], /--steps must be a whole number from 1 to/],
     ['sample with a guidance that is none', sampleCommand, [...SAMPLE, '--guidance', 'x'], /--guidance must be a/],
+    ['train with an empty --config', trainCommand, [...TRAIN, '--config', ''], /--config is empty/],
+    ['inspect with an empty --config', inspectCommand, ['--images', 'a', '--config='], /--config is empty/],
+    ['sample with a negative seed', sampleCommand, [...SAMPLE, '--seed', '-1'], /--seed must be .*, but is "-1"/],
+    ['sample with an empty --lora', sampleCommand, [...SAMPLE, '--lora', ''], /--lora is empty/],
+    ['dead-letters with a code and no --move', deadLettersCommand, ['--code', 'INTERNAL'], /give --move as well/],
+    ['dead-letters with an empty code', deadLettersCommand, ['--move', '--code', ''], /--code is empty/],
+    ['worker with an unknown role among others', workerCommand, ['--role', 'boss', '--role', 'pod'], /not "boss"/],
     ['inspect without --images', inspectCommand, ['--json'], /--images is missing/],
     ['worker with an unknown role', workerCommand, ['--role', 'pod,boss'], /not "boss"/],
     [
@@ -148,6 +195,7 @@ describe('the brushwork command', function () {
   it('exits with 2 and one line when it is called wrongly', () => {
     for (const [args, help] of [
       [['paint'], 'brushwork --help'],
+      [['tarin'], 'brushwork --help'],
       [['constructor'], 'brushwork --help'],
       [['train', '--what'], 'brushwork train --help'],
       [['make-base-model'], 'brushwork make-base-model --help'],
@@ -157,6 +205,36 @@ describe('the brushwork command', function () {
       assert.equal(stdout, '');
       assert.match(stderr, new RegExp(`^[^\\n]+ See: ${help}\\n$`));
     }
+  });
+
+  it('names the command that was meant', () => {
+    assert.match(brushwork('tarin').stderr, /^There is no command "tarin"; did you mean train\?/);
+  });
+
+  it('says in one line what the system refuses', () => {
+    const nobody = { RABBITMQ_URL: 'amqp://guest:guest@127.0.0.1:1', BACKEND_API_URL: 'https://api.example.com' };
+    const env = { ...process.env, ...nobody };
+    const { status, stderr } = spawnSync(process.execPath, [CLI, 'dead-letters'], { encoding: 'utf8', env });
+    assert.equal(status, 1);
+    assert.match(stderr, /^The system refused something: connect ECONNREFUSED .*\n$/);
+  });
+
+  it('makes no base model where a file is', async () => {
+    const args = ['--preset', 'tiny', '--output', CLI];
+    await assert.rejects(makeBaseModelCommand.run(args), { code: 'INVALID_REQUEST', message: /main\.ts is a file/ });
+  });
+
+  it('ends without a word when nobody reads what it prints, and says so when it can not be written', () => {
+    const pictures = path.join(import.meta.dirname, '../../fixtures/pictures');
+    const inspect = (rest: string) =>
+      spawnSync('bash', ['-c', `"$0" "$1" inspect --images "$2" ${rest}`, process.execPath, CLI, pictures], {
+        encoding: 'utf8',
+      });
+    const unread = inspect('| true; exit ${PIPESTATUS[0]}');
+    assert.deepEqual([unread.status, unread.stderr], [141, '']);
+    const full = inspect('> /dev/full');
+    assert.equal(full.status, 1);
+    assert.match(full.stderr, /^Standard output can't be written: .*ENOSPC.*\n$/);
   });
 
   it('exits with 2 and its help when it is called without a command', () => {

@@ -112,6 +112,21 @@ describe('brushwork inspect', function () {
     }
   });
 
+  it('says in one line that the configuration file is no JSON, or contradicts itself', () => {
+    for (const [text, complaint] of [
+      ['hello\n', /^INVALID_REQUEST: .* can't be read as JSON: .*"hello " .*\. Mend the file, or check --config\.\n$/],
+      [
+        '{"text_encoder_learning_rate": 0.00005}',
+        /^INVALID_REQUEST: .* text_encoder_learning_rate is 0\.00005, but train_text_encoder is false, .*\n$/,
+      ],
+    ] as const) {
+      writeFileSync(inside('config.json'), text);
+      const { status, stderr } = inspect('--config', inside('config.json'));
+      assert.equal(status, 1);
+      assert.match(stderr, complaint);
+    }
+  });
+
   it('says so where there is nothing to look at', () => {
     for (const name of ['cat.jpg', 'coffee.jpg']) rmSync(inside(name));
     const { status, stderr } = inspect();

@@ -18,10 +18,16 @@ describe('options of the demo', () => {
   }
 
   it('refuses an option that it does not know', () => {
-    assert.throws(() => parseDemoOptions(['--epoch', '3']), /--epoch/);
+    assert.throws(() => parseDemoOptions(['--epoch', '3']), /There is no option --epoch; did you mean --epochs\?/);
+  });
+
+  it('refuses in words what makes no sense', () => {
+    assert.throws(() => parseDemoOptions(['--epochs', '-3']), /--epochs must be a whole number .*, but is "-3"/);
+    assert.throws(() => parseDemoOptions(['--model', '']), /--model is empty/);
   });
 
   it('has help', () => {
     assert.equal(parseDemoOptions(['--help']), null);
+    assert.equal(parseDemoOptions(['-h']), null);
   });
 });

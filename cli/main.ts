@@ -30,7 +30,7 @@ ${Object.entries(COMMANDS)
   .map(([name, { summary }]) => `  ${name.padEnd(16)} ${summary}`)
   .join('\n')}
 
-brushwork <command> --help tells more.
+brushwork <command> --help tells more. Of an option that is given twice the last one counts, unless its help says otherwise.
 `;
 
 /** Exit code of a process whose reader has gone away, as shells have it for SIGPIPE. */

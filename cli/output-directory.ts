@@ -57,7 +57,7 @@ export class OutputDirectory {
     if (!isInterrupted && resume) {
       throw new InvalidRequestError(
         existsSync(this.weightsFile)
-          ? `The run in ${directory} is finished: there is nothing to go on with.`
+          ? `The run in ${directory} is finished: there is nothing to go on with. To train anew, name another --output.`
           : `${this.checkpointFile} does not exist: start without --resume.`,
       );
     }

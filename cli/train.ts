@@ -1,3 +1,4 @@
+import path from 'node:path';
 import type { BaseModel } from '../activities/dependencies.ts';
 import { loadConfig } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
@@ -11,7 +12,7 @@ import { stepsPerEpoch } from '../native/trainer/aspect-buckets.ts';
 import { trainedSizes } from '../native/trainer/data-report.ts';
 import { TrainerProcess } from '../native/trainer/trainer-process.ts';
 import { resolveBaseModel } from '../worker/base-model.ts';
-import { integerOption, nonEmptyOption, parseOptions, requireOption, wrapped } from './command.ts';
+import { UsageError, integerOption, nonEmptyOption, parseOptions, requireOption, wrapped } from './command.ts';
 import type { Command } from './command.ts';
 import { lookAtPictures, shortReport } from './look-at-pictures.ts';
 import { OutputDirectory, makeOutputDirectory } from './output-directory.ts';
@@ -65,6 +66,7 @@ export const trainCommand: Command = {
     const threads = options.threads === undefined ? null : integerOption('--threads', options.threads, 1, 1024);
     const recipe = readRecipeFile(nonEmptyOption('--config', options.config));
     const service = loadConfig({ roles: [] });
+    refuseAmongPictures(output, images);
     const target = new OutputDirectory(output, options.resume);
     const stop = new AbortController();
     for (const name of ['SIGINT', 'SIGTERM'] as const) {
@@ -109,6 +111,12 @@ export const trainCommand: Command = {
     }
   },
 };
+
+/** The loss curve would be trained on the next time. */
+function refuseAmongPictures(output: string, images: string): void {
+  if (path.resolve(output) !== path.resolve(images)) return;
+  throw new UsageError('--output is the directory of the pictures, and loss.png would be taken for one: name another.');
+}
 
 async function describeJob(
   trainer: Trainer,

@@ -118,6 +118,12 @@ describe('the brushwork command', function () {
     ['sample with another sampler', sampleCommand, [...SAMPLE, '--sampler', 'euler'], /--sampler must be dpm\+\+ or/],
     ['sample with no steps', sampleCommand, [...SAMPLE, '--steps', '0'], /--steps must be a whole number from 1 to/],
     ['sample with a guidance that is none', sampleCommand, [...SAMPLE, '--guidance', 'x'], /--guidance must be a/],
+    [
+      'train into its pictures',
+      trainCommand,
+      '--model a --images b --output ./b/'.split(' '),
+      /directory of the pictures/,
+    ],
     ['train with an empty --config', trainCommand, [...TRAIN, '--config', ''], /--config is empty/],
     ['inspect with an empty --config', inspectCommand, ['--images', 'a', '--config='], /--config is empty/],
     ['sample with a negative seed', sampleCommand, [...SAMPLE, '--seed', '-1'], /--seed must be .*, but is "-1"/],

@@ -253,7 +253,10 @@ describe('trainingConfigFor', () => {
     };
     assert.throws(() => trainingConfigFor(NOTHING, rate, context), refused);
     assert.throws(() => trainingConfigFor(NOTHING, { ...rate, trainTextEncoder: false }, context), refused);
-    assert.equal(trainingConfigFor(NOTHING, { ...rate, trainTextEncoder: true }, context).textEncoderLearningRate, 1e-5);
+    assert.equal(
+      trainingConfigFor(NOTHING, { ...rate, trainTextEncoder: true }, context).textEncoderLearningRate,
+      1e-5,
+    );
     assert.equal(trainingConfigFor(NOTHING, { textEncoderLearningRate: null }, context).textEncoderLearningRate, null);
   });
 

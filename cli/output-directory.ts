@@ -47,26 +47,30 @@ export class OutputDirectory {
   constructor(directory: string, resume: boolean) {
     this.directory = directory;
     this.resume = resume;
-    const isInterrupted = existsSync(this.checkpointFile) || existsSync(this.previousCheckpointFile);
+    const checkpoints = [this.checkpointFile, this.previousCheckpointFile].filter((file) => existsSync(file));
+    const fault = resume ? this.#resumeFault(checkpoints) : this.#startFault(checkpoints);
+    if (fault !== null) throw new InvalidRequestError(fault);
+  }
+
+  #resumeFault(checkpoints: readonly string[]): string | null {
+    if (checkpoints.length > 0) return null;
+    return existsSync(this.weightsFile)
+      ? `The run in ${this.directory} is finished: there is nothing to go on with. To train anew, name another --output.`
+      : `${this.checkpointFile} does not exist: start without --resume.`;
+  }
+
+  #startFault(checkpoints: readonly string[]): string | null {
+    if (checkpoints.length > 0) {
+      const [are, them] = checkpoints.length === 1 ? ['is', 'it'] : ['are', 'them'];
+      const files = checkpoints.join(' and ');
+      return `${files} ${are} of a run that was interrupted: go on with --resume, or delete ${them} to start anew.`;
+    }
     const result = RESULTS.find((name) => existsSync(this.inside(name)));
-    if (isInterrupted && !resume) {
-      throw new InvalidRequestError(
-        `${this.checkpointFile} is of a run that was interrupted: go on with --resume, or delete it to start anew.`,
-      );
-    }
-    if (!isInterrupted && resume) {
-      throw new InvalidRequestError(
-        existsSync(this.weightsFile)
-          ? `The run in ${directory} is finished: there is nothing to go on with. To train anew, name another --output.`
-          : `${this.checkpointFile} does not exist: start without --resume.`,
-      );
-    }
-    if (!isInterrupted && result !== undefined) {
-      throw new InvalidRequestError(
-        `${this.inside(result)} is of an earlier run, which would be written over: name another --output, or delete ` +
-          'what that run left.',
-      );
-    }
+    if (result === undefined) return null;
+    return (
+      `${this.inside(result)} is of an earlier run, which would be written over: name another --output, or delete what ` +
+      'that run left.'
+    );
   }
 
   /** The newest checkpoint of a run that is not finished. */

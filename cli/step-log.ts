@@ -69,7 +69,7 @@ function format(line: StepLine): string {
 }
 
 function readLines(file: string, stepsRun: number): StepLine[] {
-  const remedy = 'Start without --resume, or restore the file.';
+  const remedy = 'Restore the file, or start without --resume in another output directory.';
   let text: string;
   try {
     text = readFileSync(file, 'utf8');

@@ -23,7 +23,7 @@ export class ValidationLog {
     }
     if (microStepsRun > 0 && !existsSync(file)) {
       throw new InvalidRequestError(
-        `${file} of the run to resume is gone: it decides about the rest. Start without --resume, or restore the file.`,
+        `${file} of the run to resume is gone: it decides about the rest. Restore the file, or start without --resume in another output directory.`,
       );
     }
     // What a run measured after its checkpoint is measured again.

@@ -58,10 +58,18 @@ describe('output directory', () => {
   it('of an interrupted run wants --resume, also where only the checkpoint before the newest is left', () => {
     for (const name of ['checkpoint.safetensors', 'checkpoint.previous.safetensors']) {
       writeFileSync(at(name), '');
-      assert.throws(() => new OutputDirectory(directory, false), /interrupted: go on with --resume/);
+      assert.throws(() => new OutputDirectory(directory, false), {
+        code: 'INVALID_REQUEST',
+        message: `${at(name)} is of a run that was interrupted: go on with --resume, or delete it to start anew.`,
+      });
       assert.ok(new OutputDirectory(directory, true).resume);
       rmSync(at(name));
     }
     assert.throws(() => new OutputDirectory(directory, true), /does not exist: start without --resume/);
+    for (const name of ['checkpoint.safetensors', 'checkpoint.previous.safetensors']) writeFileSync(at(name), '');
+    assert.throws(
+      () => new OutputDirectory(directory, false),
+      /\/checkpoint\.safetensors and .*previous\.safetensors are of .* delete them to start anew\.$/,
+    );
   });
 });

@@ -81,6 +81,8 @@ void bench(Options& options) {
   start = std::chrono::steady_clock::now();
   Trainer trainer(model, job.config, make_images(job, model), {}, make_empty_caption(model));
   const double prepare_s = seconds_since(start);
+  const Json prepare_peak_gpu_mib = peak_gpu_mib(job.model.device);
+  if (!job.model.device.is_cpu()) at::accelerator::resetPeakStats(job.model.device.index());
 
   std::vector<double> durations_ms;
   int64_t steps_run = 0;
@@ -110,6 +112,7 @@ void bench(Options& options) {
                        {"load_s", load_s},
                        {"prepare_s", prepare_s},
                        {"peak_rss_mib", peak_rss_mib()},
+                       {"prepare_peak_gpu_mib", prepare_peak_gpu_mib},
                        {"peak_gpu_mib", peak_gpu_mib(job.model.device)},
                        {"last_loss", loss}};
   std::printf("%s\n", result.dump(2).c_str());

@@ -16,7 +16,7 @@ constexpr const char* kUsage =
     "  forward          --model DIR --inputs FILE --output FILE [--lora PATH] [model options]\n"
     "  train-synthetic  --model DIR --output DIR [--restore CHECKPOINT] [--gradients FILE] [job options]\n"
     "\n"
-    "model options: --device cpu|cuda --threads N --precision no|fp16|bf16\n"
+    "model options: --device cpu|cuda --threads N --precision no|fp16|bf16 --kernels repeatable|fastest\n"
     "job options: model options, --size PX --images N --seed N --rank N --alpha X --dropout X --epochs N --batch N\n"
     "             --accumulation N --max-grad-norm X --optimizer adamw|lion|prodigy --learning-rate X --weight-decay "
     "X\n"

@@ -33,13 +33,15 @@ std::string first_gpu_name() {
 // pytorch v2.11.0: docs/source/notes/randomness.rst; native/transformers/cuda/attention_backward.cu, where gradients of
 // attention are only summed in a fixed order when nothing is "warn only".
 void use_repeatable_kernels() {
-  // https://docs.nvidia.com/cuda/cublas, "Results Reproducibility"
-  setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/0);
+  // https://docs.nvidia.com/cuda/cublas, "Results Reproducibility". Read at the first product, and libtorch then refuses
+  // every other value (aten/src/ATen/Context.cpp, alertCuBLASConfigNotDeterministic).
+  const char* workspace = std::getenv("CUBLAS_WORKSPACE_CONFIG");
+  const bool is_fixed = workspace != nullptr && std::string(workspace) == ":16:8";
+  if (!is_fixed) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/1);
   auto& context = at::globalContext();
   context.setDeterministicAlgorithms(true, /*warn_only=*/false);
   context.setDeterministicCuDNN(true);
   context.setBenchmarkCuDNN(false);
-  context.setAllowTF32CuDNN(false);
   // We never read memory that was not written.
   context.setDeterministicFillUninitializedMemory(false);
 }
@@ -55,13 +57,23 @@ RuntimeInfo read_runtime_info() {
   return info;
 }
 
-void prepare_device(torch::Device device) {
+void prepare_device(torch::Device device, GpuKernels kernels) {
   if (device.is_cpu()) return;
   if (torch::cuda::is_available()) {
-    use_repeatable_kernels();
+    auto& context = at::globalContext();
+    context.setAllowTF32CuDNN(false);
+    // The default, but for where the environment says otherwise, as images of NVIDIA do.
+    context.setAllowTF32CuBLAS(false);
+    if (kernels == GpuKernels::kRepeatable) {
+      use_repeatable_kernels();
+    } else {
+      // Tries the algorithms of a convolution when it first meets its shape.
+      context.setBenchmarkCuDNN(true);
+    }
     return;
   }
-  const std::string reason = at::hasCUDA()
+  // hasCUDA() is false for a CUDA build without a GPU as well.
+  const std::string reason = at::globalContext().hasCUDART()
                                  ? "this process sees no GPU: check `nvidia-smi`, the driver and CUDA_VISIBLE_DEVICES"
                                  : "this build of the trainer is for the CPU: build it with BRUSHWORK_CUDA=1";
   throw Error(ErrorCode::kInvalidRequest, "The device 'cuda' was asked for, but " + reason + ".");

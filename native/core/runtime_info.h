@@ -18,11 +18,16 @@ struct RuntimeInfo {
 
 RuntimeInfo read_runtime_info();
 
-// Makes the process ready to compute on `device`, before it computes anything. On a GPU that means the same bits each
-// time, which resuming rests on: cuDNN's deterministic algorithms, cuBLAS with a fixed workspace
-// (CUBLAS_WORKSPACE_CONFIG, where it is not set), and attention whose gradient is summed in a fixed order; and no
-// rounding of float32 to TF32. On the CPU kernels are so by themselves. Throws INVALID_REQUEST, saying what is missing,
-// for a device that this process can't use.
-void prepare_device(torch::Device device);
+// Which kernels a GPU computes with.
+enum class GpuKernels {
+  kRepeatable,  // the same bits each time, which resuming rests on
+  kFastest,     // whatever is fastest, to measure what the others cost
+};
+
+// Makes the process ready to compute on `device`, before it computes anything. On a GPU, repeatable kernels are cuDNN's
+// deterministic algorithms, cuBLAS with a fixed workspace (CUBLAS_WORKSPACE_CONFIG, where it is not one already), and
+// attention whose gradient is summed in a fixed order. float32 is never rounded to TF32. On the CPU kernels are
+// repeatable by themselves. Throws INVALID_REQUEST, saying what is missing, for a device that this process can't use.
+void prepare_device(torch::Device device, GpuKernels kernels = GpuKernels::kRepeatable);
 
 }  // namespace brushwork

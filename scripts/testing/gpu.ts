@@ -1,11 +1,8 @@
 import { existsSync, globSync } from 'node:fs';
 import path from 'node:path';
-import { buildNative } from '../setup/native.mjs';
+import { setUpLibtorch } from '../setup/libtorch.mjs';
 import { setUpReferencePython } from '../setup/reference-python.mjs';
 import { capture, runInForeground, which } from '../setup/shell.mjs';
-
-/** The C++ tests that take a device: trainings against golden files in each precision, and exact resume. */
-const PROGRAMS = ['trainer_reference_test', 'options_reference_test', 'precision_reference_test', 'checkpoint_test'];
 
 /** Why nothing can be tested here. */
 class NoGpuError extends Error {}
@@ -40,13 +37,15 @@ async function main(): Promise<number> {
   const root = path.join(import.meta.dirname, '../..');
   console.log((await findGpus()).trim());
   process.env['LIBTORCH'] = await findCudaTorch();
-  process.env['BRUSHWORK_CUDA'] = '1';
-  await buildNative(root, path.dirname(process.execPath), null);
-  const pattern = `^(${PROGRAMS.join('|')})$`;
-  return runInForeground('ctest', ['--test-dir', 'build', '--tests-regex', pattern, '--verbose', '--no-tests=error'], {
-    cwd: root,
-    env: { ...process.env, BRUSHWORK_TEST_DEVICE: 'cuda' },
-  });
+  const { libtorch, nlohmannInclude } = await setUpLibtorch();
+  return runInForeground(
+    'python3',
+    [
+      ...['bench/gpu.py', '--stages', 'build,tests', '--output', 'build/gpu-tests'],
+      ...['--libtorch', libtorch, '--json-headers', nlohmannInclude],
+    ],
+    { cwd: root },
+  );
 }
 
 try {

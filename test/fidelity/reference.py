@@ -1,12 +1,13 @@
 """The other side of the comparison: diffusers, transformers and PEFT on the same model. Run by main.py.
 
-    reference.py <threads> inputs <file> <side in pixels>     draws what both sides are given
-    reference.py <threads> forward <model> <inputs> <output>  text encoder, VAE and UNet on it
-    reference.py <threads> train <model> <output> <job>       a short training; job is JSON
-    reference.py <threads> compare <json>                     relative norms of the differences of pairs of files
-    reference.py <threads> compare-lora <ours> <loaded>       those of forward passes with a LoRA, relative to what it changes
+    reference.py <place> inputs <model> <file> <side in pixels>           draws what both sides are given
+    reference.py <place> forward <model> <precision> <inputs> <output>    text encoder, VAE and UNet on it
+    reference.py <place> train <model> <output> <job>                     a short training; job is JSON
+    reference.py <place> compare <json>                                   relative norms of the differences of pairs of files
+    reference.py <place> compare-lora <ours> <loaded>                     those of forward passes with a LoRA, relative to
+                                                                          what it changes
 
-Each prints one JSON object on its last line.
+`place` is a device and the number of threads, e.g. cpu:2 or cuda:2. Each prints one JSON object on its last line.
 """
 
 import json
@@ -23,7 +24,7 @@ from transformers import CLIPTextModel
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "reference"))
 
-from recipe import Job, train
+from recipe import COMPUTE_TYPES, Job, train
 
 
 def peak_rss_mib() -> float:
@@ -35,47 +36,52 @@ def own_memory_mib() -> float:
     return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
 
-def load(model: pathlib.Path) -> dict[str, torch.nn.Module]:
+def load(model: pathlib.Path, device: torch.device) -> dict[str, torch.nn.Module]:
     models = {
         "unet": UNet2DConditionModel.from_pretrained(model, subfolder="unet"),
         "vae": AutoencoderKL.from_pretrained(model, subfolder="vae"),
         "text_encoder": CLIPTextModel.from_pretrained(model, subfolder="text_encoder"),
     }
     for part in models.values():
-        part.requires_grad_(False).eval()
+        part.requires_grad_(False).eval().to(device)
     return models
 
 
-def draw_inputs(file: pathlib.Path, side_px: int) -> dict:
+def draw_inputs(model: pathlib.Path, file: pathlib.Path, side_px: int) -> dict:
+    config = {name: json.loads((model / name / "config.json").read_text()) for name in ("text_encoder", "vae")}
     draw = torch.Generator().manual_seed(1)
-    side = side_px // 8
+    side = side_px // 2 ** (len(config["vae"]["block_out_channels"]) - 1)
     inputs = {
-        "token_ids": torch.randint(0, 49408, (1, 77), generator=draw),
+        "token_ids": torch.randint(0, config["text_encoder"]["vocab_size"], (1, 77), generator=draw),
         "pixels": torch.rand(1, 3, side_px, side_px, generator=draw) * 2 - 1,
         "latents": torch.randn(1, 4, side, side, generator=draw),
         "sample": torch.randn(1, 4, side, side, generator=draw),
         "timesteps": torch.tensor([500]),
-        "text": torch.randn(1, 77, 768, generator=draw),
+        "text": torch.randn(1, 77, config["text_encoder"]["hidden_size"], generator=draw),
     }
     save_file(inputs, file)
     return {}
 
 
 @torch.no_grad()
-def forward(model: pathlib.Path, inputs_file: pathlib.Path, output_file: pathlib.Path) -> dict:
+def forward(
+    device: torch.device, model: pathlib.Path, precision: str, inputs_file: pathlib.Path, output_file: pathlib.Path
+) -> dict:
     before_mib = own_memory_mib()
     start = time.perf_counter()
-    models = load(model)
+    models = load(model, device)
+    compute_type = COMPUTE_TYPES[precision]
+    models["unet"].to(compute_type)
     result = {
         "load_s": time.perf_counter() - start,
         "own_memory_after_load_mib": own_memory_mib() - before_mib,
         "peak_rss_after_load_mib": peak_rss_mib(),
     }
-    inputs, outputs, seconds = load_file(inputs_file), {}, {}
+    inputs, outputs, seconds = load_file(inputs_file, str(device)), {}, {}
 
     def timed(name: str, work) -> None:
         begin = time.perf_counter()
-        outputs.update(work())
+        outputs.update({key: output.cpu() for key, output in work().items()})
         seconds[name] = time.perf_counter() - begin
 
     def encode() -> dict[str, torch.Tensor]:
@@ -83,8 +89,9 @@ def forward(model: pathlib.Path, inputs_file: pathlib.Path, output_file: pathlib
         return {"vae.mean": posterior.mean, "vae.std": posterior.std}
 
     def predict() -> dict[str, torch.Tensor]:
-        text = inputs["text"]
-        return {"unet": models["unet"](inputs["sample"], inputs["timesteps"], encoder_hidden_states=text).sample}
+        sample, text = inputs["sample"].to(compute_type), inputs["text"].to(compute_type)
+        prediction = models["unet"](sample, inputs["timesteps"], encoder_hidden_states=text).sample
+        return {"unet": prediction.float()}
 
     timed("text_encoder", lambda: {"text_encoder": models["text_encoder"](inputs["token_ids"]).last_hidden_state})
     timed("vae_encode", encode)
@@ -104,9 +111,9 @@ def synthetic_caption(index: int, vocabulary: int) -> torch.Tensor:
     return ((37 * index + 11 * torch.arange(77)) % vocabulary).unsqueeze(0)
 
 
-def train_synthetic(model: pathlib.Path, output: pathlib.Path, job: dict) -> dict:
+def train_synthetic(device: torch.device, model: pathlib.Path, output: pathlib.Path, job: dict) -> dict:
     image_count, side_px = job.pop("image_count"), job.pop("size_px")
-    models = load(model)
+    models = load(model, device)
     start = time.perf_counter()
     images = [synthetic_picture(i, side_px) for i in range(image_count)]
     vocabulary = models["text_encoder"].config.vocab_size
@@ -143,18 +150,20 @@ def compare_lora(ours: pathlib.Path, loaded: pathlib.Path) -> dict:
     return {name: difference(effect, outputs[f"unet:{name}"] - base) for name in ("peft", "diffusers", "kohya")}
 
 
-def main(command: str, *words: str) -> dict:
+def main(device: torch.device, command: str, *words: str) -> dict:
     if command == "inputs":
-        return draw_inputs(pathlib.Path(words[0]), int(words[1]))
+        return draw_inputs(pathlib.Path(words[0]), pathlib.Path(words[1]), int(words[2]))
     if command == "forward":
-        return forward(*map(pathlib.Path, words))
+        return forward(device, pathlib.Path(words[0]), words[1], pathlib.Path(words[2]), pathlib.Path(words[3]))
     if command == "train":
-        return train_synthetic(pathlib.Path(words[0]), pathlib.Path(words[1]), json.loads(words[2]))
+        return train_synthetic(device, pathlib.Path(words[0]), pathlib.Path(words[1]), json.loads(words[2]))
     if command == "compare-lora":
         return compare_lora(*map(pathlib.Path, words))
     return compare(json.loads(words[0]))
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(int(sys.argv[1]))
-    print(json.dumps(main(*sys.argv[2:])))
+    name, threads = sys.argv[1].split(":")
+    torch.set_num_threads(int(threads))
+    torch.backends.cudnn.allow_tf32 = False
+    print(json.dumps(main(torch.device(name), *sys.argv[2:])))

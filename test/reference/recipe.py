@@ -1,4 +1,4 @@
-"""The training recipe with diffusers and PEFT: random streams, data and the training loop, on the CPU."""
+"""The training recipe with diffusers and PEFT: random streams, data and the training loop."""
 
 import math
 from dataclasses import dataclass
@@ -157,19 +157,20 @@ def train(
     captions: list[torch.Tensor],
     between_epochs=lambda epoch, unet: None,
 ) -> dict:
-    """Runs the whole job.
+    """Runs the whole job, on the device of the models.
 
     `between_epochs` is called before the first epoch and after each with the number of epochs run and the UNet with the
     LoRA, or its average where there is one. Returns losses, timesteps, learning rates and loss scales,
     gradients of the first micro-step (times the loss scale), and the final LoRA or its average.
     """
     vae, text_encoder = models["vae"], models["text_encoder"]
+    device = vae.device
     scheduler = make_scheduler(job.prediction_type)
     with torch.no_grad():
         # The mirrored pictures after the others.
         mirrored = [image.flip(1) for image in images] if job.flip else []
-        posteriors = [vae.encode(pixels(image)).latent_dist for image in images + mirrored]
-        token_ids = torch.cat([*captions, caption([])])
+        posteriors = [vae.encode(pixels(image).to(device)).latent_dist for image in images + mirrored]
+        token_ids = torch.cat([*captions, caption([])]).to(device)
         text = torch.cat([text_encoder(ids).last_hidden_state for ids in token_ids.split(1)])
 
     compute_type = COMPUTE_TYPES[job.precision]
@@ -197,7 +198,7 @@ def train(
             a.copy_(torch.empty(a.shape).uniform_(-bound, bound, generator=stream(job.seed, LORA_INIT, ordinal)))
             b.zero_()
         parameters += [a, b]
-    scaler = torch.amp.GradScaler("cpu", init_scale=job.initial_loss_scale, enabled=job.precision == "fp16")
+    scaler = torch.amp.GradScaler(device.type, init_scale=job.initial_loss_scale, enabled=job.precision == "fp16")
     n = len(images)
     sizes = [(image.shape[1], image.shape[0]) for image in images]
     micro_steps_per_epoch = sum(math.ceil(sizes.count(size) / job.batch_size) for size in set(sizes))
@@ -234,13 +235,14 @@ def train(
             mean = torch.cat([posteriors[row].mean for row in rows])
             std = torch.cat([posteriors[row].std for row in rows])
             shape = mean.shape
-            eps = torch.randn(shape, generator=stream(job.seed, LATENT_SAMPLE, step))
+            eps = torch.randn(shape, generator=stream(job.seed, LATENT_SAMPLE, step)).to(device)
             latent = (mean + std * eps) * vae.config.scaling_factor
-            timesteps = torch.randint(0, 1000, (len(chosen),), generator=stream(job.seed, TIMESTEP, step))
+            timesteps = torch.randint(0, 1000, (len(chosen),), generator=stream(job.seed, TIMESTEP, step)).to(device)
             noise = torch.randn(shape, generator=stream(job.seed, NOISE, step))
             if job.noise_offset > 0:
                 offset = torch.randn((*shape[:2], 1, 1), generator=stream(job.seed, NOISE_OFFSET, step))
                 noise += job.noise_offset * offset
+            noise = noise.to(device)
             noisy = scheduler.add_noise(latent, noise, timesteps)
             target = noise if job.prediction_type == "epsilon" else scheduler.get_velocity(latent, noise, timesteps)
             if job.train_text_encoder:
@@ -260,7 +262,7 @@ def train(
             learning_rates.append(group["lr"] * group.get("d", 1.0))
             if step == 0:
                 gradients = {
-                    f"{name}.lora_{side}.weight": getattr(module, f"lora_{side}")["default"].weight.grad.clone()
+                    f"{name}.lora_{side}.weight": getattr(module, f"lora_{side}")["default"].weight.grad.cpu().clone()
                     for name, module in modules
                     for side in "AB"
                 }
@@ -282,7 +284,7 @@ def train(
     if ema is not None:
         ema.copy_to(parameters)
     final = {
-        f"{name}.lora_{side}.weight": getattr(module, f"lora_{side}")["default"].weight.detach().clone()
+        f"{name}.lora_{side}.weight": getattr(module, f"lora_{side}")["default"].weight.detach().cpu().clone()
         for name, module in modules
         for side in "AB"
     }

@@ -37,8 +37,8 @@ ModelChoice read_model_choice(Options& options) {
   at::set_num_threads(static_cast<int>(options.integer("threads", at::get_num_threads())));
   ModelChoice model{options.string("model"), options.string("precision", "no"),
                     device == "cuda" ? torch::Device(torch::kCUDA, 0) : torch::Device(device)};
-  const auto kernels = choice<GpuKernels>(
-      options, "kernels", {{"repeatable", GpuKernels::kRepeatable}, {"fastest", GpuKernels::kFastest}});
+  const auto kernels = choice<GpuKernels>(options, "kernels",
+                                          {{"repeatable", GpuKernels::kRepeatable}, {"fastest", GpuKernels::kFastest}});
   prepare_device(model.device, kernels);
   return model;
 }

@@ -33,8 +33,8 @@ std::string first_gpu_name() {
 // pytorch v2.11.0: docs/source/notes/randomness.rst; native/transformers/cuda/attention_backward.cu, where gradients of
 // attention are only summed in a fixed order when nothing is "warn only".
 void use_repeatable_kernels() {
-  // https://docs.nvidia.com/cuda/cublas, "Results Reproducibility". Read at the first product, and libtorch then refuses
-  // every other value (aten/src/ATen/Context.cpp, alertCuBLASConfigNotDeterministic).
+  // https://docs.nvidia.com/cuda/cublas, "Results Reproducibility". Read at the first product, and libtorch then
+  // refuses every other value (aten/src/ATen/Context.cpp, alertCuBLASConfigNotDeterministic).
   const char* workspace = std::getenv("CUBLAS_WORKSPACE_CONFIG");
   const bool is_fixed = workspace != nullptr && std::string(workspace) == ":16:8";
   if (!is_fixed) setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*overwrite=*/1);

@@ -28,6 +28,14 @@ inline int add_case(const char* name, void (*body)()) { return cases().push_back
   throw std::runtime_error(std::string(file) + ":" + std::to_string(line) + ": " + what);
 }
 
+// The larger difference; infinite where one is NaN, which no comparison would notice.
+inline double worse(double worst, double difference) {
+  return difference <= worst ? worst : std::isnan(difference) ? INFINITY : difference;
+}
+
+// |actual / expected - 1|
+inline double relative_error(double actual, double expected) { return std::abs(actual / expected - 1.0); }
+
 // |actual - expected| / |expected| in the 2-norm, in double precision; infinite for different shapes.
 inline double relative_error(const torch::Tensor& actual, const torch::Tensor& expected) {
   if (actual.sizes() != expected.sizes()) return INFINITY;

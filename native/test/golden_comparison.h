@@ -43,7 +43,7 @@ inline double worst_difference(const LoraParameters& lora, const torch::Tensor& 
       // Of the gradients the file holds B's alone: A's are zero.
       const bool is_zero = prefix == "gradient." && *side == 'A';
       const auto expected = is_zero ? torch::zeros_like(actual) : golden.tensor(file_key);
-      worst = std::max(worst, relative_error(actual * factor, expected));
+      worst = worse(worst, relative_error(actual * factor, expected));
     }
   }
   return worst;
@@ -79,9 +79,9 @@ inline Comparison repeat(const std::string& name, double alpha_factor = 1.0) {
   Comparison result;
   for (size_t i = 0; i < reports.size(); ++i) {
     const double expected = training["losses"][i].get<double>();
-    result.loss = std::max(result.loss, std::abs(reports[i].loss / expected - 1.0));
+    result.loss = worse(result.loss, relative_error(reports[i].loss, expected));
     const double rate = golden_rates[i];
-    result.learning_rate = std::max(result.learning_rate, std::abs(reports[i].learning_rate - rate) / largest_rate);
+    result.learning_rate = worse(result.learning_rate, std::abs(reports[i].learning_rate - rate) / largest_rate);
     result.same_timesteps &= reports[i].timesteps == training["timesteps"][i].get<std::vector<int64_t>>();
   }
   const auto& lora = trainer.result();

@@ -1,4 +1,4 @@
-// The optimizers by themselves. Whole trainings with each are in trainer_reference_test.cc.
+// The optimizers by themselves. Whole trainings with each are in options_reference_test.cc.
 #include "core/train/optimizer.h"
 
 #include "check.h"

@@ -45,7 +45,7 @@ Run repeat_in(torch::Dtype dtype, const std::string& name, double alpha_factor =
 double worst_loss(const Run& run, const Json& training) {
   double worst = 0;
   for (size_t i = 0; i < run.reports.size(); ++i) {
-    worst = std::max(worst, std::abs(run.reports[i].loss / training["losses"][i].get<double>() - 1.0));
+    worst = worse(worst, relative_error(run.reports[i].loss, training["losses"][i].get<double>()));
   }
   return worst;
 }

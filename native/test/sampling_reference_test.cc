@@ -30,7 +30,7 @@ static void check_walk(SamplerKind kind, PredictionType type, const std::string&
   for (int64_t i = 0; i < expected.size(0); ++i) {
     const auto prediction = randn(static_cast<uint64_t>(100 + i), sample.sizes());
     sample = scheduler->step(prediction, scheduler->timesteps()[static_cast<size_t>(i)], sample);
-    worst = std::max(worst, relative_error(sample[0], expected[i]));
+    worst = worse(worst, relative_error(sample[0], expected[i]));
   }
   std::printf("# %s: %.1e\n", name.c_str(), worst);
   CHECK_AT_MOST(worst, kWalkTolerance);

@@ -11,6 +11,7 @@
 """
 
 import json
+import math
 import pathlib
 import resource
 import sys
@@ -127,7 +128,9 @@ def train_synthetic(device: torch.device, model: pathlib.Path, output: pathlib.P
 def difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
     actual, expected = actual.double(), expected.double()
     norm = expected.norm().item()
-    return (actual - expected).norm().item() / (norm if norm > 0 else 1.0)
+    value = (actual - expected).norm().item() / (norm if norm > 0 else 1.0)
+    # max() may pass over NaN.
+    return value if math.isfinite(value) else math.inf
 
 
 def compare(pairs: list[dict]) -> dict:

@@ -139,14 +139,15 @@ Napi::Value TrainerObject::start_job(const Napi::CallbackInfo& info) {
     require_plain_model();
     if (job->unet_dtype != model.unet.dtype()) {
       throw Error(ErrorCode::kInvalidRequest,
+    auto started = std::make_unique<Trainer>(model, job->config, std::move(job->images), when_abandoned(),
+                                             std::move(job->empty_token_ids));
                   "The job's mixed_precision differs from the one that the base model was loaded with.");
     }
     if (!job->validation_images.empty()) {
-      validation_ =
-          std::make_unique<Validation>(model, job->config, std::move(job->validation_images), when_abandoned());
+      validation_ = std::make_unique<Validation>(model, job->config, std::move(job->validation_images),
+                                                 started->trained_text_encoder(), when_abandoned());
     }
-    job_ = std::make_unique<Trainer>(model, job->config, std::move(job->images), when_abandoned(),
-                                     std::move(job->empty_token_ids));
+    job_ = std::move(started);
     return resolve_with_nothing;
   });
 }

@@ -1,6 +1,7 @@
-// The trainings of test/reference/make_golden.py, for the tests that repeat them.
+// The trainings of test/reference/make_golden.py and validation_golden.py, for the tests that repeat them.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -66,12 +67,15 @@ inline std::vector<int32_t> empty_caption() {
   return ids;
 }
 
-inline std::vector<TrainingImage> golden_images(const Json& training) {
+// Pictures of a golden training: those that are trained on, or those that are held out for its validation.
+inline std::vector<TrainingImage> golden_images(const Json& training, bool held_out = false) {
+  const auto chosen = training.value("held_out", std::vector<int32_t>{});
   // Those of make_golden.py, in turn.
   const auto sizes =
       training.value("sizes_px", Json::array({Json::array({training["width_px"], training["height_px"]})}));
   std::vector<TrainingImage> images;
   for (int32_t i = 0; i < training["image_count"].get<int32_t>(); ++i) {
+    if ((std::find(chosen.begin(), chosen.end(), i) != chosen.end()) != held_out) continue;
     const auto& size = sizes[static_cast<size_t>(i) % sizes.size()];
     const auto width_px = size[0].get<int64_t>(), height_px = size[1].get<int64_t>();
     images.push_back({"picture-" + std::to_string(i), width_px, height_px, picture(i, height_px, width_px), tokens(i)});

@@ -6,9 +6,8 @@
 #include <cstdio>
 #include <vector>
 
-#include "check.h"
 #include "core/train/checkpoint.h"
-#include "golden_training.h"
+#include "golden_comparison.h"
 #include "tiny_job.h"
 
 using namespace brushwork;
@@ -16,43 +15,33 @@ using namespace brushwork::test;
 
 namespace {
 
-constexpr double kLossTolerance = 1e-5;
-
-// The pictures of a golden training, those that are trained on and those that are held out.
-struct Division {
-  std::vector<TrainingImage> kept;
-  std::vector<TrainingImage> held_out;
-};
-
-Division divide(const Json& training) {
-  const auto chosen = training["held_out"].get<std::vector<size_t>>();
-  Division division;
-  const auto images = golden_images(training);
-  for (size_t i = 0; i < images.size(); ++i) {
-    const bool is_held_out = std::find(chosen.begin(), chosen.end(), i) != chosen.end();
-    (is_held_out ? division.held_out : division.kept).push_back(images[i]);
-  }
-  return division;
-}
-
-void check_equals_reference(const std::string& name) {
+// Against the record `name`: the losses of its training and those on held-out pictures between its epochs.
+void check_losses_equal_reference(const std::string& name) {
   const auto training = golden_training(name);
   const auto model = load_golden_model(training);
   const auto config = golden_config(training);
-  auto [kept, held_out] = divide(training);
-  Trainer trainer(model, config, std::move(kept));
+  Trainer trainer(model, config, golden_images(training));
   // Three samples at once do not divide eight.
   auto in_threes = config;
   in_threes.batch_size = 3;
-  const Validation validation(model, in_threes, std::move(held_out));
-  double worst = 0;
+  const Validation validation(model, in_threes, golden_images(training, /*held_out=*/true),
+                              trainer.trained_text_encoder());
+  CHECK(validation.image_count() == 2);
+  const auto difference = [](double actual, const Json& expected) {
+    return relative_error(actual, expected.get<double>());
+  };
+  double worst_of_training = 0, worst = 0;
+  int64_t steps = 0;
   for (const auto& expected : training["validation"]) {
-    trainer.train(expected["epoch"].get<int64_t>(), {});
-    const double loss = validation.loss(trainer.result()).value();
-    worst = std::max(worst, std::abs(loss / expected["loss"].get<double>() - 1.0));
+    trainer.train(expected["epoch"].get<int64_t>(), [&](const StepReport& report) {
+      worst_of_training = worse(worst_of_training, difference(report.loss, training["losses"].at(steps++)));
+    });
+    worst = worse(worst, difference(validation.loss(trainer.result()).value(), expected["loss"]));
   }
-  std::printf("# %s: loss %.1e\n", name.c_str(), worst);
-  CHECK_AT_MOST(worst, kLossTolerance);
+  CHECK(steps == static_cast<int64_t>(training["losses"].size()));
+  std::printf("# %s: loss on held-out pictures %.1e, of training %.1e\n", name.c_str(), worst, worst_of_training);
+  CHECK_AT_MOST(worst, kLossTolerance * device_slack());
+  CHECK_AT_MOST(worst_of_training, kLossTolerance * device_slack());
 }
 
 // Two pictures, measured in batches of this size.
@@ -61,7 +50,7 @@ Validation tiny_validation(const BaseModel& model, int64_t batch_size = 1, int64
   config.batch_size = batch_size;
   config.seed = seed;
   const auto images = tiny_images(6);
-  return {model, config, {images[4], images[5]}};
+  return {model, config, {images[4], images[5]}, nullptr};
 }
 
 // Trained far enough for every part of the LoRA to count.
@@ -73,10 +62,21 @@ Trainer trained(const BaseModel& model, int64_t epochs = 3) {
 
 }  // namespace
 
-TEST(the_loss_equals_the_reference) { check_equals_reference("validation"); }
+TEST(the_loss_equals_the_reference) { check_losses_equal_reference("validation"); }
 
 TEST(the_loss_of_an_average_and_v_prediction_equals_the_reference) {
-  check_equals_reference("validation_v_prediction");
+  check_losses_equal_reference("validation_v_prediction");
+}
+
+// Captions are read with the average of the text encoder's LoRA.
+TEST(the_loss_of_both_networks_equals_the_reference) {
+  check_losses_equal_reference("validation_text_encoder");
+  check_equals_reference("validation_text_encoder");
+}
+
+TEST(the_loss_on_pictures_of_several_sizes_equals_the_reference) {
+  check_losses_equal_reference("validation_sizes");
+  check_equals_reference("validation_sizes");
 }
 
 TEST(timesteps_are_the_middles_of_equal_parts) {
@@ -141,6 +141,23 @@ TEST(half_precision_measures_nearly_the_same) {
   CHECK_AT_MOST(std::abs(loss / expected - 1.0), 1e-2);
 }
 
+// In half precision the trainer's copy of the text encoder is the only one.
+TEST(captions_are_read_with_the_trainers_text_encoder) {
+  const auto model = load_random_model("tiny", torch::kBFloat16);
+  auto config = tiny_config();
+  config.train_text_encoder = true;
+  Trainer trainer(model, config, tiny_images(3));
+  trainer.train(2, {});
+  const auto images = tiny_images(4);
+  const auto copy = model.text_encoder.to(torch::kBFloat16);
+  const auto loss_with = [&](const ClipText* text_encoder) {
+    return Validation(model, config, {images[3]}, text_encoder).loss(trainer.result()).value();
+  };
+  const double loss = loss_with(trainer.trained_text_encoder());
+  CHECK(loss == loss_with(&copy));
+  CHECK(loss != loss_with(nullptr));
+}
+
 TEST(another_seed_draws_another_noise) {
   const auto model = load_random_model("tiny");
   const auto trainer = trained(model, 1);
@@ -159,7 +176,7 @@ TEST(it_can_be_stopped_between_two_passes) {
 
 TEST(no_pictures_are_refused) {
   const auto model = load_random_model("tiny");
-  CHECK_ERROR(Validation(model, tiny_config(), {}), ErrorCode::kInvalidRequest, "picture");
+  CHECK_ERROR(Validation(model, tiny_config(), {}, nullptr), ErrorCode::kInvalidRequest, "picture");
   CHECK_ERROR(tiny_validation(model, 0), ErrorCode::kInvalidRequest, "batch_size");
 }
 

@@ -30,8 +30,10 @@ class Training:
     # Width and height of the pictures in turn; none: all have the one size above.
     sizes_px: tuple[tuple[int, int], ...] = ()
 
-    def size_px(self, index: int) -> tuple[int, int]:
-        return self.sizes_px[index % len(self.sizes_px)] if self.sizes_px else (self.width_px, self.height_px)
+    def images(self) -> list[torch.Tensor]:
+        sizes_px = self.sizes_px or ((self.width_px, self.height_px),)
+        sizes_px = [sizes_px[i % len(sizes_px)] for i in range(self.image_count)]
+        return [picture(i, height_px, width_px) for i, (width_px, height_px) in enumerate(sizes_px)]
 
 
 # What came later stands in a file only where it is set, so that older files stay as they are.
@@ -139,11 +141,8 @@ def described(training: Training) -> dict:
     return record
 
 
-def write_training(name: str, training: Training) -> None:
-    sizes = [training.size_px(i) for i in range(training.image_count)]
-    images = [picture(i, height, width) for i, (width, height) in enumerate(sizes)]
-    captions = [tokens(i) for i in range(training.image_count)]
-    result = train(random_model(training.preset, MODEL_SEED), training.job, images, captions)
+def write_tensors(name: str, result: dict) -> None:
+    """Moves the tensors of a training's result into its file."""
     tensors = {f"final.{key}": value for key, value in result.pop("final").items()}
     # B starts at zero, so no gradient reaches A in the first micro-step. One that overflows says nothing.
     gradients = result.pop("gradients")
@@ -154,6 +153,12 @@ def write_training(name: str, training: Training) -> None:
         else:
             assert not value.any()
     save_file(tensors, GOLDEN / "training" / f"{name}.safetensors")
+
+
+def write_training(name: str, training: Training) -> None:
+    images, captions = training.images(), [tokens(i) for i in range(training.image_count)]
+    result = train(random_model(training.preset, MODEL_SEED), training.job, images, captions)
+    write_tensors(name, result)
     record = described(training) | result
     if training.job.precision != "fp16":
         del record["loss_scales"]

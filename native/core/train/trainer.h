@@ -98,6 +98,8 @@ class Trainer {
   // What the training is for: the LoRA itself, or its moving average where there is one.
   const LoraParameters& result() const { return ema_ ? ema_->lora() : lora_; }
   const TrainingData& data() const { return data_; }
+  // What encodes captions at each step, in the UNet's type; null where the text encoder is not trained.
+  const ClipText* trained_text_encoder() const { return trained_text_encoder_ ? &*trained_text_encoder_ : nullptr; }
   const SchedulerConfig& scheduler() const { return schedule_.config(); }
   torch::Dtype compute_dtype() const { return model_.unet.dtype(); }
   const EpochBatches& batches() const { return batches_; }

@@ -14,18 +14,18 @@ std::vector<int64_t> validation_timesteps(int64_t num_train_timesteps, int64_t c
 }
 
 Validation::Validation(const BaseModel& model, const TrainingConfig& config, std::vector<TrainingImage> images,
-                       const ShouldStop& should_stop)
+                       const ClipText* trained_text_encoder, const ShouldStop& should_stop)
     : model_(model),
       seed_(static_cast<uint64_t>(config.seed)),
       batch_size_(config.batch_size),
-      schedule_(model.scheduler, model.unet.device()) {
+      schedule_(model.scheduler, model.unet.device()),
+      trained_text_encoder_(trained_text_encoder) {
   if (config.seed < 0 || config.batch_size < 1) {
     throw Error(ErrorCode::kInvalidRequest, "Validation needs a seed of at least 0 and a batch_size of at least 1.");
   }
   EncodeOptions options;
-  options.train_text_encoder = config.train_text_encoder;
+  options.train_text_encoder = trained_text_encoder != nullptr;
   data_ = encode_training_data(model, std::move(images), options, should_stop);
-  if (config.train_text_encoder) trained_text_encoder_.emplace(model.text_encoder.to(model.unet.dtype()));
   const auto timesteps = validation_timesteps(model.scheduler.num_train_timesteps, kTimestepCount);
   timesteps_ = torch::tensor(timesteps, torch::kInt64).to(model.unet.device());
 }

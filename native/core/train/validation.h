@@ -27,11 +27,12 @@ class Validation {
   // Timesteps per picture.
   static constexpr int64_t kTimestepCount = 8;
 
-  // Encodes pictures and captions, none of them mirrored or dropped. `model` must outlive this. `config`: the job's;
-  // its `batch_size` is how many samples go through the UNet at once, which changes the last digits only. Throws
+  // Encodes pictures and captions, none of them mirrored or dropped. `config`: the job's; its `batch_size` is how many
+  // samples go through the UNet at once, which changes the last digits only. `trained_text_encoder`: the job's
+  // `Trainer::trained_text_encoder()`, null where it is not trained. It and `model` must outlive this. Throws
   // INVALID_REQUEST for a seed or a batch size out of range, and what `encode_training_data` throws.
   Validation(const BaseModel& model, const TrainingConfig& config, std::vector<TrainingImage> images,
-             const ShouldStop& should_stop = {});
+             const ClipText* trained_text_encoder, const ShouldStop& should_stop = {});
 
   int64_t image_count() const { return data_.image_count(); }
 
@@ -55,8 +56,8 @@ class Validation {
   int64_t batch_size_;
   NoiseSchedule schedule_;
   TrainingData data_;
-  std::optional<ClipText> trained_text_encoder_;  // of the UNet's type; none: it is not trained
-  torch::Tensor timesteps_;                       // int64 (K) on the device
+  const ClipText* trained_text_encoder_;
+  torch::Tensor timesteps_;  // int64 (K) on the device
 };
 
 }  // namespace brushwork

@@ -18,11 +18,7 @@ static Napi::Value write_random_base_model(const Napi::CallbackInfo& info) {
 }
 
 static Napi::Value runtime_info(const Napi::CallbackInfo& info) {
-  try {
-    return to_js(info.Env(), read_runtime_info());
-  } catch (...) {
-    throw to_js_error(info.Env(), describe_current_exception());
-  }
+  return with_js_errors(info.Env(), [&] { return to_js(info.Env(), read_runtime_info()); });
 }
 
 static Napi::Object register_addon(Napi::Env env, Napi::Object exports) {

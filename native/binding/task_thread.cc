@@ -20,9 +20,9 @@ thread_local std::set<TaskThread*> live_threads;
 TaskThread::TaskThread(Napi::Env env, const char* name, std::function<void()> on_start)
     : env_(env), javascript_calls_(JavaScriptCalls::New(env, name, 0, 1)) {
   javascript_calls_.Unref(env);
+  thread_ = std::thread([this, on_start = std::move(on_start)] { loop(on_start); });
   // Hooks run in reverse order of registration, so this one joins the thread while `javascript_calls_` still lives.
   napi_add_env_cleanup_hook(env, &TaskThread::on_environment_exit, this);
-  thread_ = std::thread([this, on_start = std::move(on_start)] { loop(on_start); });
   live_threads.insert(this);
 }
 

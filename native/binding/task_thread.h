@@ -22,7 +22,7 @@ using Work = std::function<Settle()>;
 // longer.
 class TaskThread {
  public:
-  // JavaScript thread. `on_start` runs first on the new thread.
+  // JavaScript thread. `on_start` runs first on the new thread. Throws std::system_error where there can't be another.
   TaskThread(Napi::Env env, const char* name, std::function<void()> on_start = {});
   // JavaScript thread. Abandons the work and joins.
   ~TaskThread();
@@ -30,7 +30,7 @@ class TaskThread {
   TaskThread& operator=(const TaskThread&) = delete;
 
   // JavaScript thread. The promise of `work`; an exception of any kind rejects it (see native_error.h). `on_settle` is
-  // called on the JavaScript thread just before.
+  // called on the JavaScript thread just before, and destroyed there; `work` is destroyed on the task thread.
   Napi::Promise run(Napi::Env env, Work work, std::function<void()> on_settle = {});
 
   // Task thread. Calls `callback` on the JavaScript thread, in order and before the promise of the running work

@@ -23,17 +23,17 @@ Settle resolve_with(Result result) {
 
 void resolve_with_nothing(Napi::Env env, Napi::Promise::Deferred deferred) { deferred.Resolve(env.Undefined()); }
 
-// The `onStep` of one call of `train`; used on the JavaScript thread only.
+// The `onStep` of one call of `train`; used and destroyed on the JavaScript thread only.
 struct StepListener {
   Napi::FunctionReference function;
-  std::optional<Napi::Reference<Napi::Value>> thrown;  // what it threw first
+  std::optional<Napi::Error> thrown;  // what it threw first; holds a value of any type
 
   void call(Napi::Env env, const StepReport& report, std::atomic<bool>& stop_requested) {
     if (thrown) return;
     try {
       function.Call({to_js(env, report)});
     } catch (const Napi::Error& error) {
-      thrown = Napi::Persistent(error.Value().As<Napi::Value>());
+      thrown = error;
       stop_requested = true;
     }
   }
@@ -69,19 +69,17 @@ Napi::Function TrainerObject::define(Napi::Env env) {
 
 TrainerObject::TrainerObject(const Napi::CallbackInfo& info)
     : Napi::ObjectWrap<TrainerObject>(info), options_(to_trainer_options(info[0])) {
-  try {
+  with_js_errors(info.Env(), [&] {
     prepare_device(options_.device);
-  } catch (...) {
-    throw to_js_error(info.Env(), describe_current_exception());
-  }
-  // libtorch's thread count belongs to the thread that sets it.
-  thread_ = std::make_unique<TaskThread>(info.Env(), "brushwork trainer",
-                                         [count = options_.thread_count] { at::set_num_threads(count); });
+    // libtorch's thread count belongs to the thread that sets it.
+    thread_ = std::make_unique<TaskThread>(info.Env(), "brushwork trainer",
+                                           [count = options_.thread_count] { at::set_num_threads(count); });
+  });
 }
 
-Napi::Value TrainerObject::run(Napi::Env env, Work work) {
+Napi::Value TrainerObject::run(Napi::Env env, Work work, std::shared_ptr<void> held) {
   Ref();
-  return thread_->run(env, std::move(work), [this] { Unref(); });
+  return thread_->run(env, std::move(work), [this, held = std::move(held)] { Unref(); });
 }
 
 ShouldStop TrainerObject::when_abandoned() const {
@@ -131,7 +129,7 @@ Napi::Value TrainerObject::load_base_model(const Napi::CallbackInfo& info) {
 
 Napi::Value TrainerObject::start_job(const Napi::CallbackInfo& info) {
   // Shared, because a std::function must be copyable, and pictures are too large to copy.
-  const auto job = std::make_shared<Job>(to_job(info[0]));
+  const auto job = with_js_errors(info.Env(), [&] { return std::make_shared<Job>(to_job(info[0])); });
   return run(info.Env(), [this, job]() -> Settle {
     auto& model = require_model();
     validation_.reset();
@@ -139,10 +137,10 @@ Napi::Value TrainerObject::start_job(const Napi::CallbackInfo& info) {
     require_plain_model();
     if (job->unet_dtype != model.unet.dtype()) {
       throw Error(ErrorCode::kInvalidRequest,
-    auto started = std::make_unique<Trainer>(model, job->config, std::move(job->images), when_abandoned(),
-                                             std::move(job->empty_token_ids));
                   "The job's mixed_precision differs from the one that the base model was loaded with.");
     }
+    auto started = std::make_unique<Trainer>(model, job->config, std::move(job->images), when_abandoned(),
+                                             std::move(job->empty_token_ids));
     if (!job->validation_images.empty()) {
       validation_ = std::make_unique<Validation>(model, job->config, std::move(job->validation_images),
                                                  started->trained_text_encoder(), when_abandoned());
@@ -164,7 +162,7 @@ Napi::Value TrainerObject::train(const Napi::CallbackInfo& info) {
   const auto listener = std::make_shared<StepListener>();
   listener->function = Napi::Persistent(to_function(info[1], "onStep"));
   stop_requested_ = false;
-  return run(info.Env(), [this, until_epoch, listener]() -> Settle {
+  const auto work = [this, until_epoch, listener]() -> Settle {
     const auto on_step = [this, listener](const StepReport& report) {
       thread_->call_javascript(
           [this, listener, report](Napi::Env env) { listener->call(env, report, stop_requested_); });
@@ -178,7 +176,8 @@ Napi::Value TrainerObject::train(const Napi::CallbackInfo& info) {
         deferred.Resolve(to_js_train_result(env, position, stopped));
       }
     };
-  });
+  };
+  return run(info.Env(), work, listener);
 }
 
 Napi::Value TrainerObject::validate(const Napi::CallbackInfo& info) {
@@ -186,7 +185,7 @@ Napi::Value TrainerObject::validate(const Napi::CallbackInfo& info) {
   return run(info.Env(), [this]() -> Settle {
     const auto& job = require_job();
     if (!validation_) throw Error(ErrorCode::kInvalidRequest, "The job holds no pictures out: validation has none.");
-    const auto loss = validation_->loss(job.result(), [this] { return stop_requested_ || thread_->is_abandoned(); });
+    const auto loss = validation_->loss(job.result(), when_stopped());
     return [loss](Napi::Env env, Napi::Promise::Deferred deferred) {
       deferred.Resolve(loss ? Napi::Value(Napi::Number::New(env, *loss)) : Napi::Value(env.Null()));
     };

@@ -33,8 +33,9 @@ class TrainerObject : public Napi::ObjectWrap<TrainerObject> {
   Napi::Value export_weights(const Napi::CallbackInfo& info);
   Napi::Value sample(const Napi::CallbackInfo& info);
 
-  // Runs `work` on the trainer's thread and keeps this object alive meanwhile.
-  Napi::Value run(Napi::Env env, Work work);
+  // Runs `work` on the trainer's thread and keeps this object alive meanwhile. `held`: what `work` uses and must not be
+  // the last to hold, since it belongs to the JavaScript thread.
+  Napi::Value run(Napi::Env env, Work work, std::shared_ptr<void> held = nullptr);
   // Throws INVALID_REQUEST where the loaded model has a file's LoRA in its weights.
   void require_plain_model();
   // The loaded model and the started job; throw INVALID_REQUEST where there is none.

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import {
   CheckpointIncompatibleError,
   GpuOutOfMemoryError,
@@ -22,6 +25,14 @@ import {
   sampleOptions,
   trainer,
 } from './support/addon.ts';
+
+const LIMITS_SCRIPT = fileURLToPath(new URL('./addon-limits.ts', import.meta.url));
+
+/** What addon-limits.ts prints in the case that `scenario` names; fails where the process does not end in good order. */
+async function atTheLimit(scenario: string): Promise<string> {
+  const { stdout } = await promisify(execFile)(process.execPath, [LIMITS_SCRIPT, scenario], { timeout: 50_000 });
+  return stdout;
+}
 
 /** A copy of a value without one property, which may lie deeper: `config.rank`, `images.0.pixels`. */
 function without(value: object, field: string): never {
@@ -164,6 +175,15 @@ describe('native addon, when something is wrong', function () {
         trainer.startJob(job({ rank: 1e11 })),
         (error) => error instanceof GpuOutOfMemoryError && /smaller batch/.test(error.message),
       );
+    });
+
+    it('a picture that does not fit the memory is a GpuOutOfMemoryError, on this thread too', async () => {
+      assert.equal(await atTheLimit('memory'), 'GpuOutOfMemoryError\n');
+    });
+
+    // What belongs to JavaScript must not be freed on the trainer's thread: V8 ends the process then, most of the time.
+    it('trainings that are refused while others are asked for leave the process whole', async () => {
+      assert.equal(await atTheLimit('refusals'), '120000 refused\n');
     });
 
     it('a GPU that is not there is an InvalidRequestError that says why', function () {

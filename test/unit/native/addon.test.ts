@@ -236,6 +236,15 @@ describe('native addon', function () {
     await assert.rejects(training, (error) => error === thrown);
   });
 
+  it('rejects with what onStep threw where that is no error', async () => {
+    await trainer.startJob(job());
+    const training = trainer.train(1000, () => {
+      // eslint-disable-next-line @typescript-eslint/only-throw-error
+      throw 'from onStep';
+    });
+    await assert.rejects(training, (error) => error === 'from onStep');
+  });
+
   describe('the end of the process', () => {
     /** Runs addon-exit.ts, which ends in the way that `scenario` names. */
     async function exitWith(scenario: string): Promise<{ stdout: string; elapsedMs: number }> {

@@ -131,7 +131,7 @@ export class TrainingStalledError extends BrushworkError {
   readonly retryable = true;
 }
 
-/** Thrown when the loss became NaN or infinite. */
+/** Thrown when the loss, or the LoRA itself, became NaN or infinite. */
 export class LossNotFiniteError extends BrushworkError {
   readonly code = 'LOSS_NOT_FINITE';
   readonly retryable = true;

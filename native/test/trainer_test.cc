@@ -213,6 +213,16 @@ TEST(a_loss_that_is_not_finite_ends_the_run) {
   CHECK_ERROR(trainer.state(), ErrorCode::kLossNotFinite, "Lower the learning rate");
 }
 
+// The loss is measured before the step: no later one tells what the last step of a run did.
+TEST(a_lora_that_is_not_finite_after_the_last_step_ends_the_run) {
+  auto config = tiny_config();
+  config.epochs = 1;
+  Trainer trainer(tiny_model(), config, tiny_images(1));
+  trainer.state().optimizer.at(0).tensor.fill_(NAN);
+  CHECK_ERROR(trainer.train(1, [](const StepReport&) { CHECK(false); }), ErrorCode::kLossNotFinite, "the LoRA became");
+  CHECK_ERROR(trainer.state(), ErrorCode::kLossNotFinite, "micro-step 0 (epoch 0)");
+}
+
 TEST(fp16_skips_a_non_finite_step_and_halves_the_scale) {
   const auto model = load_tiny_model(torch::kFloat16);
   Trainer trainer(model, tiny_config(), tiny_images(2));

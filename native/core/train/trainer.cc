@@ -191,8 +191,9 @@ StepReport Trainer::micro_step(const torch::Tensor& image_indices) {
   const double loss = metrics[kLoss];
 
   ++micro_steps_run_;
-  // fp16 skips a non-finite step and halves its scale; when that leads nowhere, the loss itself has diverged.
-  diverged_ = scaler_ ? metrics[kLossScale] < 1.0 : !std::isfinite(loss);
+  // fp16 skips a non-finite step and halves its scale; when that leads nowhere, the loss itself has diverged. A finite
+  // loss may have a gradient that is not: after the last step of a run no other loss would tell.
+  diverged_ = (scaler_ ? metrics[kLossScale] < 1.0 : !std::isfinite(loss)) || !std::isfinite(metrics[kParameterSum]);
   if (diverged_) fail_diverged();
   const std::chrono::duration<double, std::milli> duration = std::chrono::steady_clock::now() - start;
   const auto* begin = timesteps.data_ptr<int64_t>();
@@ -207,6 +208,7 @@ StepReport Trainer::micro_step(const torch::Tensor& image_indices) {
 std::array<double, Trainer::kMetricCount> Trainer::read_metrics() {
   if (scaler_) metrics_[kLossScale].copy_(scaler_->scale());
   metrics_[kStepCount].copy_(optimizer_->step_count());
+  metrics_[kParameterSum].copy_(lora_.values().detach().sum());
   const auto factor = optimizer_->learning_rate_factor();
   if (factor.defined()) metrics_[kLearningRateFactor].copy_(factor);
   const auto on_host = metrics_.cpu();
@@ -307,9 +309,9 @@ bool Trainer::window_ends_after(int64_t micro_steps) const {
 void Trainer::fail_diverged() const {
   const bool is_half = model_.unet.dtype() == torch::kFloat16;
   throw Error(ErrorCode::kLossNotFinite,
-              "The loss became NaN or infinite at micro-step " + std::to_string(micro_steps_run_ - 1) + " (epoch " +
-                  std::to_string((micro_steps_run_ - 1) / micro_steps_per_epoch()) + "). Lower the learning rate" +
-                  (is_half ? ", or train with mixed_precision bf16 or no" : "") + ".");
+              "The loss or the LoRA became NaN or infinite at micro-step " + std::to_string(micro_steps_run_ - 1) +
+                  " (epoch " + std::to_string((micro_steps_run_ - 1) / micro_steps_per_epoch()) +
+                  "). Lower the learning rate" + (is_half ? ", or train with mixed_precision bf16 or no" : "") + ".");
 }
 
 RunState Trainer::state() const {

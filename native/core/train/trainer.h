@@ -107,8 +107,8 @@ class Trainer {
   Position position() const;
 
   // Runs micro-steps until `until_epoch` epochs are done or `should_stop` says so; `on_step` hears of each, in order.
-  // Returns true when it was stopped. Throws LOSS_NOT_FINITE when training diverged, INVALID_REQUEST for an epoch
-  // beyond the configuration's.
+  // Returns true when it was stopped. Throws LOSS_NOT_FINITE when loss or LoRA became NaN or infinite, INVALID_REQUEST
+  // for an epoch beyond the configuration's.
   bool train(int64_t until_epoch, const std::function<void(const StepReport&)>& on_step,
              const ShouldStop& should_stop = {});
 
@@ -122,7 +122,7 @@ class Trainer {
 
  private:
   // Places in the tensor that carries what the host wants to know.
-  enum Metric : int64_t { kLoss, kLossScale, kStepCount, kLearningRateFactor, kMetricCount };
+  enum Metric : int64_t { kLoss, kLossScale, kStepCount, kLearningRateFactor, kParameterSum, kMetricCount };
 
   // Inputs of one micro-step, filled on the host and then read by device work only.
   struct StepInputs {

@@ -88,12 +88,16 @@ void bench(Options& options) {
   int64_t steps_run = 0;
   double loss = 0;
   trainer.train(
-      kEndless,
+      job.config.epochs,
       [&](const StepReport& report) {
         loss = report.loss;
         if (++steps_run > warmup_steps) durations_ms.push_back(report.duration_ms);
       },
       [&] { return steps_run >= warmup_steps + steps; });
+
+  if (durations_ms.empty()) {
+    throw Error(ErrorCode::kInvalidRequest, "--epochs ends the training before the steps of --warmup are over");
+  }
 
   const auto runtime = read_runtime_info();
   const double median_ms = quantile(durations_ms, 0.5);
@@ -105,7 +109,7 @@ void bench(Options& options) {
                        {"size_px", job.size_px},
                        {"batch", job.config.batch_size},
                        {"rank", job.config.rank},
-                       {"steps", steps},
+                       {"steps", durations_ms.size()},
                        {"ms_per_step_median", median_ms},
                        {"ms_per_step_p90", quantile(durations_ms, 0.9)},
                        {"steps_per_second", 1000 / median_ms},

@@ -109,8 +109,8 @@ TEST(gradients_equal_finite_differences) {
     return value;
   };
   const double slope = (at(1e-3) - at(-1e-3)) / 2e-3;
-  // Float32 rounding of the loss over the distance, and the third derivative.
-  CHECK_AT_MOST(std::abs(slope / lora.gradients().dot(direction).item<double>() - 1.0), 2e-2);
+  // Float32 rounding of the loss over the distance, and the third derivative. Measured: 2.2e-4.
+  CHECK_AT_MOST(std::abs(slope / lora.gradients().dot(direction).item<double>() - 1.0), 2e-3);
 }
 
 TEST(the_same_steps_give_the_same_bits) {

@@ -164,7 +164,8 @@ TEST(half_precision_trains_both_networks) {
     Trainer half(model, text_config(), tiny_images(2)), whole(tiny_model(), text_config(), tiny_images(2));
     const auto before = half.lora().values().detach().clone();
     const auto actual = train_steps(half, 4), expected = train_steps(whole, 4);
-    for (size_t i = 0; i < expected.size(); ++i) CHECK_AT_MOST(std::abs(actual[i] / expected[i] - 1), 0.02);
+    for (size_t i = 0; i < expected.size(); ++i)
+      CHECK_AT_MOST(std::abs(actual[i] / expected[i] - 1), 4e-3);  // bf16: 9.1e-4
     CHECK(half.lora().values().scalar_type() == torch::kFloat32);
     CHECK(text_norm(half.lora(), half.lora().values().detach() - before) > 0);
   }
@@ -221,7 +222,7 @@ TEST(a_rate_of_its_own_moves_the_text_encoder_by_that_share) {
   };
   const auto [text, unet] = change_at(std::nullopt);
   const auto [half_text, half_unet] = change_at(5e-4);
-  CHECK_AT_MOST(std::abs(half_text / text - 0.5), 1e-3);
+  CHECK_AT_MOST(std::abs(half_text / text - 0.5), 1e-6);
   CHECK_AT_MOST(std::abs(half_unet / unet - 1), 1e-6);
 }
 

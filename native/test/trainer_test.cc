@@ -248,13 +248,14 @@ TEST(fp16_with_a_collapsed_scale_is_a_diverged_loss) {
 }
 
 // Both precisions train the same recipe: they stay near float32 (bf16 has 8 bits of mantissa, fp16 11).
+// Measured: 1.2e-4 and 1.3e-3.
 TEST(half_precisions_follow_float32) {
   auto config = tiny_config();
   config.dropout = 0;
   Trainer full(tiny_model(), config, tiny_images(2));
   const auto expected = train_steps(full, 10);
   for (const auto& [dtype, tolerance] :
-       std::vector<std::pair<torch::Dtype, double>>{{torch::kFloat16, 5e-3}, {torch::kBFloat16, 3e-2}}) {
+       std::vector<std::pair<torch::Dtype, double>>{{torch::kFloat16, 6e-4}, {torch::kBFloat16, 5e-3}}) {
     const auto model = load_tiny_model(dtype);
     Trainer trainer(model, config, tiny_images(2));
     const auto reports = train_steps(trainer, 10);
@@ -391,6 +392,10 @@ TEST(unusable_images_are_refused) {
   refuse(ErrorCode::kInvalidRequest, "at least one", [](auto& images) { images.clear(); });
   refuse(ErrorCode::kInvalidRequest, "picture-0.png", [](auto& images) { images[1].name = images[0].name; });
   refuse(ErrorCode::kImageInvalid, "picture-1.png", [](auto& images) { images[1].pixels.pop_back(); });
+  refuse(ErrorCode::kImageInvalid, "0 bytes of pixels", [](auto& images) {
+    images[1].pixels.clear();
+    images[1].width_px = images[1].height_px = int64_t{1} << 40;
+  });
   refuse(ErrorCode::kImageInvalid, "multiples", [](auto& images) { images[0].width_px = 63; });
   refuse(ErrorCode::kInvalidRequest, "exactly 77", [](auto& images) { images[0].token_ids.pop_back(); });
   refuse(ErrorCode::kInvalidRequest, "token id 1024", [](auto& images) { images[0].token_ids[3] = 1024; });

@@ -69,6 +69,14 @@ describe('the plain program', function () {
     assert.ok(checkpointing.weights.equals(plain.weights));
   });
 
+  it('times no more steps than there are', async () => {
+    const bench = (...options: string[]) =>
+      run('bench', '--model', model, '--size', '64', '--images', '2', '--device', 'cpu', '--epochs', '2', ...options);
+    const report = JSON.parse(await bench('--warmup', '1')) as { steps: number };
+    assert.equal(report.steps, 3);
+    await assert.rejects(bench('--warmup', '4'), /--epochs ends the training before the steps of --warmup are over/);
+  });
+
   it('names the option and the values that it knows', async () => {
     await assert.rejects(
       train('bad', '--optimizer', 'sgd'),

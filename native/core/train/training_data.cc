@@ -50,7 +50,10 @@ void check_images(const BaseModel& model, const std::vector<TrainingImage>& imag
       throw invalid("has " + size_text(image) + "; this model needs sides that are multiples of " +
                     std::to_string(multiple_px) + " px.");
     }
-    if (static_cast<int64_t>(image.pixels.size()) != image.width_px * image.height_px * 3) {
+    // By division: the product of two sides that mean nothing may overflow.
+    const auto row_bytes = 3 * static_cast<uint64_t>(image.width_px);
+    if (image.pixels.size() % row_bytes != 0 ||
+        image.pixels.size() / row_bytes != static_cast<uint64_t>(image.height_px)) {
       throw invalid("has " + std::to_string(image.pixels.size()) + " bytes of pixels, which is not " +
                     size_text(image) + " of 8-bit RGB.");
     }

@@ -79,13 +79,17 @@ describe('a job from the message to the weights', function () {
     const [before, after] = await Promise.all([first, last].map((key) => service.objectOf(key)));
     for (const sheet of [before, after]) {
       const { width, height, format } = await sharp(sheet).metadata();
-      assert.deepEqual([width, height, format], [2 * 64 + 8, 2 * 64 + 8, 'png']);
+      assert.deepEqual([width, height, format], [152, 194, 'png']);
     }
-    const half = (sheet: Buffer | undefined, left: number) =>
-      sharp(sheet).extract({ left, top: 0, width: 64, height: 136 }).raw().toBuffer();
-    assert.ok((await half(before, 0)).equals(await half(after, 0)), 'the base model stays');
-    assert.ok(!(await half(before, 72)).equals(await half(after, 72)), 'the style does not');
-    assert.ok(!(await half(after, 0)).equals(await half(after, 72)));
+    // Two rows of 64 px below a line of 14 px each, and gaps of 8 px: the pictures of a column, without what is written above.
+    const pictures = async (sheet: Buffer | undefined, left: number) => {
+      const rows = [36, 122].map((top) => sharp(sheet).extract({ left, top, width: 64, height: 64 }).raw().toBuffer());
+      return Buffer.concat(await Promise.all(rows));
+    };
+    const [base, style] = [8, 80];
+    assert.ok((await pictures(before, base)).equals(await pictures(after, base)), 'the base model stays');
+    assert.ok(!(await pictures(before, style)).equals(await pictures(after, style)), 'the style does not');
+    assert.ok(!(await pictures(after, base)).equals(await pictures(after, style)));
   });
 
   it('told the backend of its progress', () => {

@@ -140,6 +140,9 @@ export interface StrokeTextOptions {
 /** What stands for letters that have no strokes. */
 const UNKNOWN = '□';
 
+/** What stands for letters that have no room. */
+const ELLIPSIS = '…';
+
 /** Letters that are drawn as others. */
 const ALIKE: Readonly<Record<string, string>> = {
   ...{ '‘': "'", '’': "'", '`': "'", '´': "'", '“': '"', '”': '"', '„': '"', '«': '"', '»': '"' },
@@ -181,13 +184,14 @@ export function strokeTextWidthPx(text: string, heightPx: number): number {
  */
 export function cutToWidth(text: string, heightPx: number, widthPx: number): string {
   if (strokeTextWidthPx(text, heightPx) <= widthPx) return text;
-  const letters = [...text];
-  let cut: string;
-  do {
-    letters.pop();
-    cut = `${letters.join('').trimEnd()}…`;
-  } while (letters.length > 0 && strokeTextWidthPx(cut, heightPx) > widthPx);
-  return cut;
+  let roomPx = widthPx - strokeTextWidthPx(ELLIPSIS, heightPx);
+  let kept = '';
+  for (const letter of text) {
+    roomPx -= strokeTextWidthPx(letter, heightPx);
+    if (roomPx < 0) break;
+    kept += letter;
+  }
+  return kept.trimEnd() + ELLIPSIS;
 }
 
 function glyphOf(letter: string): Glyph {

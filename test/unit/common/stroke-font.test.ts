@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { cutToWidth, inStrokes, strokeText, strokeTextWidthPx } from '../../../common/stroke-font.ts';
+import { MAX_CAPTION_BYTES } from '../../../native/trainer/caption.ts';
 
 const LOOK = { x: 0, y: 0, heightPx: 12, color: '#000' };
 
@@ -30,5 +31,10 @@ describe('stroke font', () => {
     assert.ok(strokeTextWidthPx(cut, 12) <= widthPx - 1);
     assert.equal(cutToWidth(text, 12, 0), '…');
     assert.ok(strokeTextWidthPx(text, 24) === 2 * widthPx);
+  });
+
+  it('cuts the longest caption that there may be within a moment', () => {
+    const caption = 'a hill, '.repeat(MAX_CAPTION_BYTES / 8);
+    assert.match(cutToWidth(inStrokes(caption), 12, 600), /^a hill, a hill.{9,90}…$/);
   });
 });

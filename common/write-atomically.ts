@@ -15,7 +15,8 @@ export async function writeAtomically(file: string, content: string | Uint8Array
     await writeFile(temporary, content);
     await rename(temporary, file);
   } catch (error) {
-    await rm(temporary, { force: true });
+    // Where nothing could be made, nothing is left to remove; the reason is the first error.
+    await rm(temporary, { force: true }).catch(() => undefined);
     const reason = error instanceof Error ? error.message : String(error);
     const cure = 'free space there, or check the directory';
     throw new InternalError(`${file} can't be written (${reason}): ${cure}.`, { cause: error });

@@ -26,4 +26,12 @@ describe('writeAtomically', () => {
     });
     assert.deepEqual(readdirSync(directory), ['taken']);
   });
+
+  it('says what is wrong where there is a file instead of the directory', async () => {
+    writeFileSync(path.join(directory, 'file'), '');
+    await assert.rejects(writeAtomically(path.join(directory, 'file', 'below'), 'new'), {
+      name: 'InternalError',
+      message: /file\/below can't be written \(.*ENOTDIR.*\): free space there, or check the directory/,
+    });
+  });
 });

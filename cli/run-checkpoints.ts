@@ -35,8 +35,10 @@ export class RunCheckpoints {
   static async open(target: OutputDirectory, record: RunRecord, tell: (line: string) => void): Promise<RunCheckpoints> {
     if (!target.resume) return new RunCheckpoints(target, record, []);
     const recorded = await checkRecord(target.recordFile, record);
-    const hash = await keepSound(target, recorded, tell);
-    return new RunCheckpoints(target, record, [hash]);
+    const newest = await keepSound(target, recorded, tell);
+    // The one before counts on: it is still there, and the newest may be damaged before there is another.
+    const others = (recorded ?? []).filter((hash) => hash !== newest);
+    return new RunCheckpoints(target, record, [newest, ...others]);
   }
 
   /** What the run goes on from, or null when it begins. */

@@ -67,6 +67,13 @@ describe('checkpoints of a run', () => {
     assert.match(told.join(), /checkpoint\.safetensors is damaged: going on from the checkpoint before it$/);
   });
 
+  it('keep the one before while a run that goes on has not saved yet', async () => {
+    await savedAt(20, 40);
+    await (await open()).writeRecord();
+    flipBit('checkpoint.safetensors');
+    assert.equal(await resumedAt(), 20);
+  });
+
   it('never keep a damaged one as the one before', async () => {
     await savedAt(20, 40);
     flipBit('checkpoint.safetensors');

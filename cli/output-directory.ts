@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { access, constants, mkdir, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, rmdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidRequestError } from '../common/errors.ts';
 import { reasonOf } from '../common/logger.ts';
@@ -13,7 +13,8 @@ import { reasonOf } from '../common/logger.ts';
 export async function makeOutputDirectory(directory: string): Promise<void> {
   try {
     await makeDirectories(path.resolve(directory));
-    await access(directory, constants.W_OK);
+    // Asked for its permissions, a directory that takes no files lets root write.
+    await rmdir(await mkdtemp(path.join(directory, '.brushwork-')));
   } catch (error) {
     throw new InvalidRequestError(
       `The output directory ${directory} can't be made or written to: ${reasonOf(error)}. Name another.`,

@@ -2,14 +2,7 @@ import type { ErrorCode } from '../common/errors.ts';
 import type { JobFailure } from './failures.ts';
 
 /** What to do about a failure. */
-export type Verdict = Retry | { action: 'ask-operator' } | { action: 'fail' };
-
-interface Retry {
-  action: 'retry';
-  delayMs: number;
-  /** On another pod, though nothing accuses this one. */
-  isElsewhere?: boolean;
-}
+export type Verdict = { action: 'retry'; delayMs: number } | { action: 'ask-operator' } | { action: 'fail' };
 
 /** Errors that another attempt rarely heals: fewer attempts than the configured number. */
 const FEWER_ATTEMPTS: Partial<Record<ErrorCode, number>> = { LOSS_NOT_FINITE: 2, GPU_OUT_OF_MEMORY: 2 };
@@ -83,10 +76,15 @@ export class Budgets {
         const errors = (this.#errorsInARow.get(failure.code) ?? 0) + 1;
         this.#errorsInARow.set(failure.code, errors);
         if (errors >= this.#attemptsAt(failure.code)) return { action: 'fail' };
-        const isElsewhere = failure.code === 'STORAGE_UNAVAILABLE' && errors % STORAGE_ATTEMPTS_ON_A_POD === 0;
-        return { action: 'retry', delayMs: backoffMs(errors), isElsewhere };
+        return { action: 'retry', delayMs: backoffMs(errors) };
       }
     }
+  }
+
+  /** Whether a failure that is yet to be judged has met this pod often enough to try another one, though nothing accuses it. */
+  isEnoughOfPod({ code }: JobFailure): boolean {
+    if (code !== 'STORAGE_UNAVAILABLE') return false;
+    return ((this.#errorsInARow.get(code) ?? 0) + 1) % STORAGE_ATTEMPTS_ON_A_POD === 0;
   }
 
   #attemptsAt(code: ErrorCode): number {

@@ -262,9 +262,10 @@ export class PodWork {
         this.#leaveIfCancelled();
         const failure = jobFailureOf(error);
         if (failure.kind !== 'application' || suspectsPod(failure.code) || failure.code === except) throw error;
+        // Judged by who holds the next pod, and by nobody else: each failure counts once.
+        if (budgets.isEnoughOfPod(failure) && patched('store-from-elsewhere')) throw error;
         const verdict = budgets.judge(failure);
         if (verdict.action !== 'retry') throw new BudgetSpentError(error);
-        if (verdict.isElsewhere === true && patched('store-from-elsewhere')) throw error;
         view.failedWith(failure);
         await this.#waitBeforeRetry(failure, verdict.delayMs);
       }

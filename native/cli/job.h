@@ -17,8 +17,8 @@ struct ModelChoice {
   torch::Device device;
 };
 
-// Reads --model, --precision, --device and --kernels, and sets the number of threads (--threads). Throws INVALID_REQUEST
-// for a device that this machine or build lacks.
+// Reads --model, --precision, --device and --kernels, and sets the number of threads (--threads). Throws
+// INVALID_REQUEST for a device that this machine or build lacks.
 ModelChoice read_model_choice(Options& options);
 
 // Throws INVALID_REQUEST for an unknown precision, and what `load_base_model` throws.

@@ -84,15 +84,23 @@ async function keepSound(
 ): Promise<string> {
   const files = [checkpointFile, previousCheckpointFile].filter((file) => existsSync(file));
   for (const [index, file] of files.entries()) {
-    const { sha256 } = await hashFile(file);
-    if (recorded !== null && !recorded.includes(sha256)) continue;
+    const sha256 = await hashIfReadable(file);
+    if (sha256 === null || (recorded !== null && !recorded.includes(sha256))) continue;
     if (index > 0) tell(`${checkpointFile} is damaged: going on from the checkpoint before it`);
     if (file !== checkpointFile) await rename(file, checkpointFile);
     return sha256;
   }
   const all = files.join(' and ');
   throw new ChecksumMismatchError(
-    `${all} can't be gone on from: the bytes are not those that were written. Name another --output and train from the ` +
-      'start, and look at the disk.',
+    `${all} can't be gone on from: the bytes are not those that were written, or can't be read. Name another --output ` +
+      'and train from the start, and look at the disk.',
+  );
+}
+
+/** Null where the disk does not give the file back, which is another kind of damage. */
+async function hashIfReadable(file: string): Promise<string | null> {
+  return hashFile(file).then(
+    ({ sha256 }) => sha256,
+    () => null,
   );
 }

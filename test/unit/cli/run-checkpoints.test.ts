@@ -1,5 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { OutputDirectory } from '../../../cli/output-directory.ts';
@@ -65,6 +74,15 @@ describe('checkpoints of a run', () => {
     flipBit('checkpoint.safetensors');
     assert.equal(await resumedAt(), 20);
     assert.match(told.join(), /checkpoint\.safetensors is damaged: going on from the checkpoint before it$/);
+  });
+
+  it('with a newest that the disk does not give back go on from the one before', async () => {
+    await savedAt(20, 40);
+    rmSync(at('checkpoint.safetensors'));
+    // Reading it fails with EIO, for everybody.
+    symlinkSync('/proc/self/mem', at('checkpoint.safetensors'));
+    assert.equal(await resumedAt(), 20);
+    assert.match(told.join(), /is damaged: going on/);
   });
 
   it('keep the one before while a run that goes on has not saved yet', async () => {

@@ -10,6 +10,7 @@ import { Scene, inPhase, resultOf, startHarness } from '../workflow/support/harn
 import type { Harness } from '../workflow/support/harness.ts';
 import { failure, until } from '../workflow/support/world.ts';
 
+const ROOT = join(import.meta.dirname, '../..');
 const fromEpochOf = (input: unknown) => (input as { fromEpoch: number }).fromEpoch;
 
 /** A job whose first pod dies in its second chunk, and that is paused and resumed on the second. */
@@ -62,12 +63,30 @@ async function cancelled(scene: Scene): Promise<WorkflowHandle> {
   return handle;
 }
 
+/**
+ * A job whose pod can't reach the store nine times in a row. The recorded one comes from workflow code that stayed on that pod
+ * for an hour, with waits of milliseconds instead of minutes.
+ */
+async function storeDown(scene: Scene): Promise<WorkflowHandle> {
+  const { world } = scene;
+  let tries = 0;
+  world.when('download', () => {
+    tries += 1;
+    if (tries <= 9) throw failure('STORAGE_UNAVAILABLE', true);
+  });
+  await scene.addPod('gpu-1');
+  const handle = await scene.start();
+  await resultOf(handle);
+  return handle;
+}
+
 async function record(name: string, harness: Harness, story: (scene: Scene) => Promise<WorkflowHandle>): Promise<void> {
   const scene = new Scene(harness);
   try {
     const handle = await story(scene);
     const history = await handle.fetchHistory();
-    const json = historyToJSON(history).replaceAll(`@${hostname()}"`, '@recorder"');
+    // Stacks name the files that were run.
+    const json = historyToJSON(history).replaceAll(`@${hostname()}"`, '@recorder"').replaceAll(ROOT, '/brushwork');
     writeFileSync(join(import.meta.dirname, `${name}.json`), `${json}\n`);
     console.log(`${name}: ${history.events?.length ?? 0} events`);
   } finally {
@@ -75,7 +94,7 @@ async function record(name: string, harness: Harness, story: (scene: Scene) => P
   }
 }
 
-const STORIES = { 'pod-lost': podLost, cancelled, inspected };
+const STORIES = { 'pod-lost': podLost, cancelled, inspected, 'store-down': storeDown };
 const wanted = process.argv.slice(2);
 const harness = await startHarness();
 try {

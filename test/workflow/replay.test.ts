@@ -27,14 +27,18 @@ describe('replay of recorded histories', function () {
     options = { workflowBundle: await bundle() };
   });
 
-  it('knows a job with a lost pod, a cancelled one, and one that looks at its pictures first', () => {
-    assert.deepEqual(names, ['cancelled.json', 'inspected.json', 'pod-lost.json']);
+  it('knows a lost pod, a cancelled job, one that looks at its pictures first, and a store that is down', () => {
+    assert.deepEqual(names, ['cancelled.json', 'inspected.json', 'pod-lost.json', 'store-down.json']);
     const scheduled = (name: string) =>
       recorded(name).events?.some(
         ({ activityTaskScheduledEventAttributes: task }) => task?.activityType?.name === 'inspectPictures',
       );
-    assert.deepEqual(names.map(scheduled), [false, true, false]);
+    assert.deepEqual(names.map(scheduled), [false, true, false, true]);
     assert.ok(recorded('pod-lost.json').events?.some((event) => event.activityTaskTimedOutEventAttributes));
+    const failedDownloads = recorded('store-down.json').events?.filter(
+      (event) => event.activityTaskFailedEventAttributes,
+    );
+    assert.equal(failedDownloads?.length, 9);
     assert.ok(recorded('cancelled.json').events?.some((event) => event.workflowExecutionCanceledEventAttributes));
   });
 

@@ -1,4 +1,4 @@
-import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { InvalidRequestError } from '../common/errors.ts';
 import type { StepReport } from '../common/trainer.ts';
 
@@ -24,10 +24,13 @@ export class StepLog {
    */
   constructor(file: string, stepsRun: number) {
     const kept = stepsRun > 0 ? readLines(file, stepsRun) : [];
-    for (const line of kept) this.#count(line);
-    // What a run wrote after its checkpoint is computed again.
-    this.#fd = openSync(file, 'w');
-    writeSync(this.#fd, kept.map(format).join(''));
+    for (const { line } of kept) this.#count(line);
+    // What a run wrote after its checkpoint is computed again. Cut off and never written anew: a kill in between loses nothing.
+    this.#fd = openSync(file, 'a');
+    ftruncateSync(
+      this.#fd,
+      kept.reduce((sum, { bytes }) => sum + bytes, 0),
+    );
   }
 
   /** Adds a step. */
@@ -68,7 +71,8 @@ function format(line: StepLine): string {
   return `${JSON.stringify(line)}\n`;
 }
 
-function readLines(file: string, stepsRun: number): StepLine[] {
+/** The lines of the first steps, each with what it takes in the file. */
+function readLines(file: string, stepsRun: number): { line: StepLine; bytes: number }[] {
   const remedy = 'Restore the file, or start without --resume in another output directory.';
   let text: string;
   try {
@@ -76,10 +80,10 @@ function readLines(file: string, stepsRun: number): StepLine[] {
   } catch (error) {
     throw new InvalidRequestError(`${file} of the run to resume can't be read. ${remedy}`, { cause: error });
   }
-  const lines = text.split('\n').slice(0, stepsRun);
+  const lines = text.split('\n').slice(0, -1).slice(0, stepsRun);
   try {
-    const steps = lines.map((line) => JSON.parse(line) as StepLine);
-    if (steps.length === stepsRun && steps.every(({ step }, i) => step === i)) return steps;
+    const read = lines.map((line) => ({ line: JSON.parse(line) as StepLine, bytes: Buffer.byteLength(line) + 1 }));
+    if (read.length === stepsRun && read.every(({ line }, i) => line.step === i)) return read;
   } catch {
     // A torn line is told like a missing one.
   }

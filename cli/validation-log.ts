@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { InvalidRequestError } from '../common/errors.ts';
 import type { TrainerPosition } from '../common/trainer.ts';
 import type { TrainingConfig, ValidationLoss } from '../common/types.ts';
@@ -26,9 +26,15 @@ export class ValidationLog {
         `${file} of the run to resume is gone: it decides about the rest. Restore the file, or start without --resume in another output directory.`,
       );
     }
-    // What a run measured after its checkpoint is measured again.
-    this.#losses = microStepsRun > 0 ? readLosses(file).filter(({ epoch }) => epoch <= epochsRun) : [];
-    writeFileSync(file, this.#losses.map(format).join(''));
+    // What a run measured after its checkpoint is measured again. Cut off and never written anew: a kill in between loses nothing.
+    const kept = microStepsRun > 0 ? readLosses(file).filter(({ measured }) => measured.epoch <= epochsRun) : [];
+    this.#losses = kept.map(({ measured }) => measured);
+    if (microStepsRun === 0) writeFileSync(file, '');
+    else
+      truncateSync(
+        file,
+        kept.reduce((sum, { bytes }) => sum + bytes, 0),
+      );
   }
 
   /** Everything measured so far, oldest first. */
@@ -52,10 +58,13 @@ function format({ epoch, loss }: ValidationLoss): string {
   return `${JSON.stringify({ epoch, loss })}\n`;
 }
 
-/** Lines are written before the checkpoint behind them, so only those after it can be torn. */
-function readLosses(file: string): ValidationLoss[] {
+/**
+ * The measurements, each with what it takes in the file. Lines are written before the checkpoint behind them, so only those
+ * after it can be torn.
+ */
+function readLosses(file: string): { measured: ValidationLoss; bytes: number }[] {
   return readFileSync(file, 'utf8')
     .split('\n')
     .slice(0, -1)
-    .map((line) => JSON.parse(line) as ValidationLoss);
+    .map((line) => ({ measured: JSON.parse(line) as ValidationLoss, bytes: Buffer.byteLength(line) + 1 }));
 }

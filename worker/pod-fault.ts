@@ -24,44 +24,43 @@ export interface PodMeans {
 }
 
 /**
- * Looks whether a pod that holds no job could train one.
+ * Makes the look at a pod that holds no job: whether it could train one.
  *
- * @returns null, or what is wrong and what to do about it
+ * @param means - what it trains with
+ * @returns a function that answers null, or what is wrong and what to do about it; it never rejects
  */
-export async function findPodFault({
-  scratch,
-  minFreeDiskMiB,
-  trainer,
-  rest,
-  store,
-  bucket,
-  trainerLimitMs = TRAINER_LIMIT_MS,
-}: PodMeans): Promise<string | null> {
-  try {
-    if (rest.reason !== null) return rest.reason;
-    const { bavail, bsize } = await statfs(scratch);
-    const freeMiB = Math.floor((bavail * bsize) / MIB_BYTES);
-    if (freeMiB < minFreeDiskMiB) {
-      return `${freeMiB} MiB are free in ${scratch}, and pod.minFreeDiskMiB asks for ${minFreeDiskMiB}: make room there.`;
+export function podCheck(means: PodMeans): () => Promise<string | null> {
+  const { scratch, minFreeDiskMiB, trainer, rest, store, bucket, trainerLimitMs = TRAINER_LIMIT_MS } = means;
+  // A trainer that hangs in the driver may not even die. What is wrong has been told by then; no other is started beside it.
+  let ended: Promise<void> = Promise.resolve();
+  return async () => {
+    try {
+      if (rest.reason !== null) return rest.reason;
+      const { bavail, bsize } = await statfs(scratch);
+      if (bavail * bsize < minFreeDiskMiB * MIB_BYTES) {
+        return `Less than ${minFreeDiskMiB} MiB (pod.minFreeDiskMiB) are free in ${scratch}: make room there.`;
+      }
+      await store.probe(bucket);
+      await ended;
+      const fault = await findTrainerFault(trainer, trainerLimitMs);
+      // What is wrong with a process need not be wrong with the next one.
+      if (fault !== null) ended = trainer.kill();
+      return fault;
+    } catch (error) {
+      return reasonOf(error);
     }
-    await store.probe(bucket);
-    return await findTrainerFault(trainer, trainerLimitMs);
-  } catch (error) {
-    return reasonOf(error);
-  }
+  };
 }
 
-async function findTrainerFault(trainer: PodMeans['trainer'], limitMs: number): Promise<string | null> {
+async function findTrainerFault(trainer: Pick<Trainer, 'runtime'>, limitMs: number): Promise<string | null> {
+  const timer = new AbortController();
+  const late = sleep(limitMs, 'late' as const, { signal: timer.signal, ref: false }).catch(() => 'late' as const);
   try {
-    const timer = new AbortController();
-    const late = sleep(limitMs, 'late' as const, { signal: timer.signal, ref: false }).catch(() => 'late' as const);
-    const answer = await Promise.race([trainer.runtime(), late]).finally(() => timer.abort());
-    if (answer !== 'late') return null;
-    await trainer.kill();
+    if ((await Promise.race([trainer.runtime(), late])) !== 'late') return null;
     return `The trainer did not answer for ${limitMs / 1000} s: check the GPU with nvidia-smi and dmesg.`;
   } catch (error) {
-    // What is wrong with a process need not be wrong with the next one.
-    await trainer.kill();
     return reasonOf(error);
+  } finally {
+    timer.abort();
   }
 }

@@ -18,7 +18,7 @@ import { jobLogInterceptor } from './job-log.ts';
 import { checkStore } from './check-store.ts';
 import { createObjectStore } from './object-store.ts';
 import { once } from './once.ts';
-import { findPodFault } from './pod-fault.ts';
+import { podCheck } from './pod-fault.ts';
 import { PodSlot } from './pod-slot.ts';
 import { runUntilAborted, unlessAborted } from './run-until-aborted.ts';
 import { openScratch } from './scratch.ts';
@@ -102,9 +102,7 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
       taskQueue: config.queues.pods,
       activities: { holdPod },
       maxConcurrentActivityTaskPolls: 1,
-      tuner: tunerOf(
-        new PodSlot(() => findPodFault({ scratch, trainer, rest, store, bucket: storage.bucket, ...pod }), logger),
-      ),
+      tuner: tunerOf(new PodSlot(podCheck({ scratch, trainer, rest, store, bucket: storage.bucket, ...pod }), logger)),
     });
     const own = await Worker.create({
       ...common,

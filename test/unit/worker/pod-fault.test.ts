@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { GpuFaultError, StorageUnavailableError } from '../../../common/errors.ts';
 import type { TrainerRuntime } from '../../../common/trainer.ts';
-import { findPodFault } from '../../../worker/pod-fault.ts';
+import { podCheck } from '../../../worker/pod-fault.ts';
 
 const RUNTIME: TrainerRuntime = {
   ...{ device: 'cpu', gpuName: null, gpuMemoryMiB: null, torch: '2.11.0', threadCount: 1 },
@@ -14,7 +15,7 @@ const RUNTIME: TrainerRuntime = {
 /** Of a pod that lacks nothing. */
 const REST_OF_IT = { rest: { reason: null }, store: { probe: async () => undefined }, bucket: 'bucket' };
 
-describe('findPodFault', () => {
+describe('podCheck', () => {
   let scratch: string;
   let kills: number;
   const kill = async () => void kills++;
@@ -31,51 +32,68 @@ describe('findPodFault', () => {
 
   it('finds nothing wrong with a pod that can train', async () => {
     const trainer = { runtime: async () => RUNTIME, kill };
-    assert.equal(await findPodFault({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT }), null);
+    assert.equal(await podCheck({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT })(), null);
     assert.equal(kills, 0);
   });
 
   it('finds a pod that rests, and asks the trainer nothing', async () => {
     const trainer = { runtime: () => assert.fail('not asked'), kill };
     const rest = { reason: 'Resting for 30 s.' };
-    assert.equal(await findPodFault({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT, rest }), 'Resting for 30 s.');
+    assert.equal(await podCheck({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT, rest })(), 'Resting for 30 s.');
   });
 
   it('finds a store that it can not reach', async () => {
     const trainer = { runtime: async () => RUNTIME, kill };
     const store = { probe: () => Promise.reject(new StorageUnavailableError('The store did not answer.')) };
-    const fault = await findPodFault({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT, store });
+    const fault = await podCheck({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT, store })();
     assert.equal(fault, 'The store did not answer.');
     assert.equal(kills, 0);
   });
 
   it('finds a disk that is nearly full, and asks the trainer nothing', async () => {
     const trainer = { runtime: () => assert.fail('not asked'), kill };
-    const fault = await findPodFault({ scratch, minFreeDiskMiB: 2 ** 30, trainer, ...REST_OF_IT });
-    assert.match(fault ?? '', /^\d+ MiB are free in .*, and pod\.minFreeDiskMiB asks for 1073741824/);
+    const fault = await podCheck({ scratch, minFreeDiskMiB: 2 ** 30, trainer, ...REST_OF_IT })();
+    assert.match(fault ?? '', /^Less than 1073741824 MiB \(pod\.minFreeDiskMiB\) are free in /);
   });
 
   it('finds a GPU that is gone, and lets the next look start anew', async () => {
     const trainer = { runtime: () => Promise.reject(new GpuFaultError('The GPU is gone.')), kill };
-    assert.equal(await findPodFault({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT }), 'The GPU is gone.');
+    assert.equal(await podCheck({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT })(), 'The GPU is gone.');
     assert.equal(kills, 1);
   });
 
   it('finds a trainer that hangs, and ends it', async () => {
     const trainer = { runtime: () => new Promise<never>(() => undefined), kill };
-    const fault = await findPodFault({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT, trainerLimitMs: 20 });
+    const fault = await podCheck({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT, trainerLimitMs: 20 })();
     assert.match(fault ?? '', /did not answer for 0\.02 s/);
     assert.equal(kills, 1);
   });
 
+  it('starts no trainer beside one that does not even die', async () => {
+    let runtimes = 0;
+    const died = Promise.withResolvers<void>();
+    const trainer = {
+      runtime: () => (runtimes++ === 0 ? new Promise<never>(() => undefined) : Promise.resolve(RUNTIME)),
+      kill: () => died.promise,
+    };
+    const check = podCheck({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT, trainerLimitMs: 20 });
+    assert.match((await check()) ?? '', /did not answer/);
+    const next = check();
+    await sleep(20);
+    assert.equal(runtimes, 1);
+    died.resolve();
+    assert.equal(await next, null);
+    assert.equal(runtimes, 2);
+  });
+
   it('finds a work directory that is gone', async () => {
     const trainer = { runtime: async () => RUNTIME, kill };
-    const fault = await findPodFault({
+    const fault = await podCheck({
       scratch: path.join(scratch, 'gone'),
       minFreeDiskMiB: 0,
       trainer,
       ...REST_OF_IT,
-    });
+    })();
     assert.match(fault ?? '', /ENOENT/);
   });
 });

@@ -18,6 +18,7 @@ import { lookAtPictures, shortReport } from './look-at-pictures.ts';
 import { OutputDirectory, makeOutputDirectory } from './output-directory.ts';
 import { downloadDisplay } from './progress.ts';
 import { readRecipeFile } from './recipe-file.ts';
+import { aloneIn } from './run-lock.ts';
 import { INTERRUPTED, runTraining } from './training-run.ts';
 
 const HELP = `Usage: brushwork train --model <dir|file|hub id> --images <dir> --output <dir> [options]
@@ -67,7 +68,8 @@ export const trainCommand: Command = {
     const recipe = readRecipeFile(nonEmptyOption('--config', options.config));
     const service = loadConfig({ roles: [] });
     refuseAmongPictures(output, images);
-    const target = new OutputDirectory(output, options.resume);
+    // Told before anything is fetched, and looked at once more when nobody else can change it.
+    new OutputDirectory(output, options.resume);
     const stop = new AbortController();
     for (const name of ['SIGINT', 'SIGTERM'] as const) {
       // The trainer ends with this process.
@@ -92,16 +94,18 @@ export const trainCommand: Command = {
         onProgress: downloadDisplay(process.stdout),
       });
       const job = await describeJob(trainer, { images, recipe, service, baseModel, fallbackCaption });
-      return await runTraining({
-        trainer,
-        job,
-        baseModelFingerprint: baseModel.fingerprint,
-        stepsPerEpoch: stepsPerEpoch(trainedSizes(report, job.config), job.config),
-        target,
-        output: process.stdout,
-        signal: stop.signal,
-        sheet: options.previews ? service.previews.sheet : null,
-      });
+      return await aloneIn(output, () =>
+        runTraining({
+          trainer,
+          job,
+          baseModelFingerprint: baseModel.fingerprint,
+          stepsPerEpoch: stepsPerEpoch(trainedSizes(report, job.config), job.config),
+          target: new OutputDirectory(output, options.resume),
+          output: process.stdout,
+          signal: stop.signal,
+          sheet: options.previews ? service.previews.sheet : null,
+        }),
+      );
     } catch (error) {
       if (!stop.signal.aborted || error !== stop.signal.reason) throw error;
       process.stdout.write('stopped before the first step\n');

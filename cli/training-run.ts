@@ -1,3 +1,4 @@
+import { InvalidRequestError } from '../common/errors.ts';
 import type { SheetStyle, StepReport, Trainer, TrainerJob, TrainerPosition } from '../common/trainer.ts';
 import { earlyStopReason } from '../common/validation.ts';
 import { listPictures } from '../native/trainer/dataset.ts';
@@ -52,7 +53,7 @@ interface RunState {
  * @param run - see {@link TrainingRun}
  * @returns the exit code
  * @throws CheckpointIncompatibleError when it is to go on from a checkpoint of another run; ChecksumMismatchError when it is
- *   to go on from a damaged one
+ *   to go on from a damaged one; InvalidRequestError when it has trained for longer than it is to
  */
 export async function runTraining(run: TrainingRun): Promise<number> {
   const { trainer, job, target, output, signal } = run;
@@ -66,6 +67,7 @@ export async function runTraining(run: TrainingRun): Promise<number> {
   await tellHeldOut(job, say);
   say('loading the base model, encoding pictures and captions');
   const start = await trainer.prepare(job, checkpoints.newest, signal);
+  refuseShorter(run, start);
   await checkpoints.writeRecord();
   const log = new StepLog(target.inside('steps.jsonl'), start.microStepsRun);
   const validations = new ValidationLog(target.inside('validation.jsonl'), job.config, start);
@@ -92,6 +94,19 @@ export async function runTraining(run: TrainingRun): Promise<number> {
     log.close();
   }
   return finish(run, state, { epochsRun: result.position.epochsRun, log });
+}
+
+/** The result would be that of the longer run, and its checkpoints would be gone. */
+function refuseShorter(
+  { job: { config }, stepsPerEpoch, target }: TrainingRun,
+  { microStepsRun }: TrainerPosition,
+): void {
+  if (microStepsRun <= config.epochs * stepsPerEpoch) return;
+  const epochs = (microStepsRun / stepsPerEpoch).toFixed(1);
+  throw new InvalidRequestError(
+    `The run in ${target.directory} has trained ${epochs} epochs already, and epochs is ${config.epochs}: raise it to go on, or ` +
+      'name another --output and start without --resume.',
+  );
 }
 
 /** Writes the results of a run that has trained to its end. Returns the exit code. */

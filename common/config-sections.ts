@@ -4,7 +4,6 @@ import { loadClientConnectConfig } from '@temporalio/envconfig';
 import type { Environment, Section } from './config-source.ts';
 import type {
   BackendConfig,
-  Config,
   PodConfig,
   RabbitMqConfig,
   Role,
@@ -272,20 +271,4 @@ export function readPod({ root, env, roles }: Sources): PodConfig | null {
     'set it to Stable Diffusion 1.5: a directory in diffusers layout, a .safetensors file, a hub id, or s3://bucket/prefix',
   );
   return { baseModel, ...times, minFreeDiskMiB };
-}
-
-/** Checks that need more than one section. */
-export function checkTogether(config: Config, faults: string[]): void {
-  const hold = config.limits.holdPod.heartbeatMs;
-  if (config.pod !== null && hold !== null) {
-    if (config.pod.fenceMs <= hold)
-      faults.push('pod.fence must be longer than activities.holdPod.heartbeat: a pod gives up after Temporal has.');
-    if (config.pod.beatMs * 3 > hold)
-      faults.push('pod.beat must be at most a third of activities.holdPod.heartbeat, or one lost beat costs the pod.');
-  }
-  if (config.limits.notify.startToCloseMs <= config.backend.timeoutMs) {
-    faults.push(
-      'activities.notify.startToClose must be longer than backend.timeout, or an answer in the last moment is lost.',
-    );
-  }
 }

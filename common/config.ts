@@ -5,7 +5,6 @@ import { parseEnv } from 'node:util';
 import { parse } from 'yaml';
 import { readPreviews } from './config-previews.ts';
 import {
-  checkTogether,
   readActivities,
   readBackend,
   readPod,
@@ -18,6 +17,7 @@ import {
 } from './config-sections.ts';
 import type { Sources } from './config-sections.ts';
 import { ConfigError, Environment, Section, overlay } from './config-source.ts';
+import { checkTogether } from './config-together.ts';
 import type { Config, Role } from './config-types.ts';
 import { ROLES } from './config-types.ts';
 import type { WorkflowSettings } from './types.ts';

@@ -1,17 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { isAlive } from '../common/is-alive.ts';
 
 const NAME = /^(pod|control)-(\d+)-[0-9a-f]+$/;
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
-  }
-}
 
 /**
  * Makes this process's own directory for the files of jobs, and removes those of processes that are gone: a pod that was

@@ -280,4 +280,17 @@ describe('training run', () => {
     await assert.rejects(run(25, { resume: true }), CheckpointIncompatibleError);
     assert.ok(existsSync(path.join(directory, 'checkpoint.safetensors')));
   });
+
+  it('refuses to end a run that has trained longer, and keeps what that run needs', async () => {
+    trainer.failsAtStep = 24;
+    await assert.rejects(run(30), GpuFaultError);
+    trainer.failsAtStep = -1;
+    const before = readdirSync(directory).sort();
+    await assert.rejects(run(5, { resume: true }), {
+      code: 'INVALID_REQUEST',
+      message: /has trained 10\.0 epochs already, and epochs is 5: raise it to go on/,
+    });
+    assert.deepEqual(readdirSync(directory).sort(), before);
+    assert.equal(await run(30, { resume: true }), 0);
+  });
 });

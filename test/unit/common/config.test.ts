@@ -188,6 +188,13 @@ describe('loadConfig', () => {
       ['a recipe value out of range', 'training: { recipe: { dropout: 2 } }', /dropout must be a number from 0 to 0.9/],
       ['a list where a section belongs', 'pod: [1]', /pod must be a mapping/],
       ['a fence shorter than the hold', 'pod: { fence: 20s }', /pod\.fence must be longer/],
+      [
+        'a throttle longer than heartbeats may be apart',
+        'pod: { heartbeatThrottle: 8s }',
+        /pod\.heartbeatThrottle must be at most a third of activities\.holdPod\.heartbeat, or/,
+      ],
+      ['one queue for control workers and pods', 'queues: { pods: brushwork }', /queues\.pods must be another queue/],
+      ['the queue of pictures for pods', 'queues: { pods: brushwork-pictures }', /queues\.pods must be another queue/],
       ['beats too far apart', 'pod: { beat: 10s }', /pod\.beat must be at most a third/],
       ['a webhook try that is cut off', 'backend: { timeout: 20s }', /notify\.startToClose must be longer/],
       [

@@ -1,0 +1,40 @@
+import type { Config } from './config-types.ts';
+import { picturesQueue } from './pictures-queue.ts';
+import type { LimitName } from './types.ts';
+
+const ON_PODS: readonly LimitName[] = ['holdPod', 'download', 'trainEpochChunk', 'checkpoint', 'upload'];
+
+/**
+ * Checks what more than one section decides.
+ *
+ * @param config - each section of which is right by itself
+ * @param faults - receives what contradicts itself
+ */
+export function checkTogether(config: Config, faults: string[]): void {
+  checkQueues(config, faults);
+  checkPod(config, faults);
+  if (config.limits.notify.startToCloseMs <= config.backend.timeoutMs) {
+    faults.push(
+      'activities.notify.startToClose must be longer than backend.timeout, or an answer in the last moment is lost.',
+    );
+  }
+}
+
+function checkQueues({ queues: { control, pods } }: Config, faults: string[]): void {
+  const taken = [control, picturesQueue(control)];
+  if (taken.includes(pods)) faults.push(`queues.pods must be another queue than ${taken.join(' and ')}: name another.`);
+}
+
+function checkPod({ pod, limits }: Config, faults: string[]): void {
+  const hold = limits.holdPod.heartbeatMs;
+  if (pod === null || hold === null) return;
+  if (pod.fenceMs <= hold)
+    faults.push('pod.fence must be longer than activities.holdPod.heartbeat: a pod gives up after Temporal has.');
+  if (pod.beatMs * 3 > hold)
+    faults.push('pod.beat must be at most a third of activities.holdPod.heartbeat, or one lost beat costs the pod.');
+  const tooShort = ON_PODS.filter((name) => pod.heartbeatThrottleMs * 3 > (limits[name].heartbeatMs ?? Infinity));
+  if (tooShort.length > 0) {
+    const names = tooShort.map((name) => `activities.${name}.heartbeat`).join(', ');
+    faults.push(`pod.heartbeatThrottle must be at most a third of ${names}, or one lost heartbeat costs the pod.`);
+  }
+}

@@ -35,11 +35,16 @@ export function serviceProcesses(env: Record<string, string>, logDirectory: stri
  *
  * @param part - has been started
  * @param signal - ends the watch
- * @throws Error that names the part and its log when it has ended by itself; the signal's reason
+ * @throws Error that names the part, how it has ended by itself, and its log; the signal's reason
  */
 export async function watchPart(part: PartControl, signal: AbortSignal): Promise<never> {
   while (part.isRunning) await sleep(CHECK_INTERVAL_MS, undefined, { signal });
-  throw new Error(`${part.name} has ended unexpectedly; why is at the end of ${part.logFile}`);
+  const how = part.ending === null ? '' : ` ${part.ending}`;
+  // Nothing can be written by what SIGKILL ends.
+  const why = how.endsWith('SIGKILL')
+    ? 'somebody killed it, or the kernel for want of memory (see dmesg); its last words are'
+    : 'why is';
+  throw new Error(`${part.name} has ended unexpectedly${how}: ${why} at the end of ${part.logFile}`);
 }
 
 async function checkReady(logFile: string, role: Role): Promise<void> {

@@ -27,6 +27,8 @@ export interface PartDefinition {
 export interface PartControl {
   readonly name: string;
   readonly isRunning: boolean;
+  /** How it has ended by itself, `by SIGKILL` or `with exit code 1`; null while it runs and before. */
+  readonly ending: string | null;
   /** Where its output goes. */
   readonly logFile: string;
   /** Starts it where it does not run, on the same port and data, and waits until it works. */
@@ -62,6 +64,12 @@ export class Part implements PartControl {
 
   get isRunning(): boolean {
     return this.#child !== null && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  get ending(): string | null {
+    const { exitCode = null, signalCode = null } = this.#child ?? {};
+    if (signalCode !== null) return `by ${signalCode}`;
+    return exitCode === null ? null : `with exit code ${exitCode}`;
   }
 
   async start(): Promise<void> {

@@ -98,6 +98,10 @@ class RabbitmqNode implements PartControl {
     return this.#node.isRunning;
   }
 
+  get ending(): string | null {
+    return this.#node.ending;
+  }
+
   get logFile(): string {
     return this.#node.logFile;
   }

@@ -7,6 +7,8 @@ export interface ChildExit {
   signal: NodeJS.Signals | null;
   /** Kills by the kernel for want of memory while the process lived, see {@link countOutOfMemoryKills}. */
   outOfMemoryKills: number;
+  /** What it ran on; null where that was not known yet. */
+  device: 'cpu' | 'cuda' | null;
   /** Its last words on stderr, oldest first. */
   lastLines: readonly string[];
 }
@@ -29,8 +31,15 @@ export function describeExit(exit: ChildExit): BrushworkError {
     );
   }
   return new GpuFaultError(
-    `The trainer process ended ${how}. Started again, the training goes on from its last checkpoint; if this repeats, check the GPU (nvidia-smi, dmesg).${words}`,
+    `The trainer process ended ${how}. Started again, the training goes on from its last checkpoint; if this repeats, ${remedyFor(exit)}.${words}`,
   );
+}
+
+function remedyFor({ signal, device }: ChildExit): string {
+  if (device !== 'cpu') return 'check the GPU (nvidia-smi, dmesg)';
+  return signal === 'SIGKILL'
+    ? 'look for who kills it: want of memory (dmesg, the limit of the container), a supervisor, a person'
+    : 'check the memory of this machine (dmesg)';
 }
 
 /**

@@ -40,6 +40,8 @@ export class TrainerChild {
   readonly #lastLines: string[] = [];
   /** Put into each log line. */
   labels: Readonly<Record<string, string | number>> = {};
+  /** What it runs on; null where that is not known yet. */
+  device: 'cpu' | 'cuda' | null = null;
   readonly #killsAtStart = countOutOfMemoryKills();
   readonly #ended: Promise<void>;
   #failure: BrushworkError | null = null;
@@ -162,7 +164,7 @@ export class TrainerChild {
   #exitError(code: number | null, signal: NodeJS.Signals | null): BrushworkError {
     if (this.#killed) return new GpuFaultError('The trainer process was ended by its worker before it had finished.');
     const outOfMemoryKills = countOutOfMemoryKills() - this.#killsAtStart;
-    const error = describeExit({ code, signal, outOfMemoryKills, lastLines: this.#lastLines });
+    const error = describeExit({ code, signal, outOfMemoryKills, device: this.device, lastLines: this.#lastLines });
     this.#logger.error({ ...this.labels, code: error.code, pid: this.pid }, error.message);
     return error;
   }

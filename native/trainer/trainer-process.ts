@@ -38,7 +38,8 @@ export class TrainerProcess implements Trainer {
   readonly #options: TrainerProcessOptions;
   #child: TrainerChild | null = null;
   #held: { jobId: string; position: TrainerPosition } | null = null;
-  #hadGpu = false;
+  /** What the trainer has run on; null before it was asked. */
+  #ranOn: 'cpu' | 'cuda' | null = null;
 
   /** @param options - device, threads and logger; nothing is started yet */
   constructor(options: TrainerProcessOptions) {
@@ -52,8 +53,9 @@ export class TrainerProcess implements Trainer {
    * @throws GpuFaultError when the GPU is gone
    */
   async runtime(): Promise<TrainerRuntime> {
-    const runtime = await this.#start().send({ kind: 'runtime' }).answer;
-    this.#hadGpu = runtime.device === 'cuda';
+    const child = this.#start();
+    const runtime = await child.send({ kind: 'runtime' }).answer;
+    this.#ranOn = child.device = runtime.device;
     return runtime;
   }
 
@@ -185,10 +187,11 @@ export class TrainerProcess implements Trainer {
       };
       this.#child = new TrainerChild(
         entryFile,
-        { device, hadGpu: this.#hadGpu, threadCount, faultPoints },
+        { device, hadGpu: this.#ranOn === 'cuda', threadCount, faultPoints },
         environment,
         logger,
       );
+      this.#child.device = device === 'auto' ? this.#ranOn : device;
       this.#held = null;
     }
     return this.#child;

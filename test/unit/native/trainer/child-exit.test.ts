@@ -3,7 +3,7 @@ import { GpuFaultError, GpuOutOfMemoryError } from '../../../../common/errors.ts
 import { countOutOfMemoryKills, describeExit } from '../../../../native/trainer/child-exit.ts';
 
 describe('describeExit', () => {
-  const exit = { code: null, signal: null, outOfMemoryKills: 0, lastLines: [] };
+  const exit = { code: null, signal: null, outOfMemoryKills: 0, device: null, lastLines: [] };
 
   it('names signal or code and quotes the last words', () => {
     assert.match(describeExit({ ...exit, signal: 'SIGBUS' }).message, /ended by SIGBUS/);
@@ -18,6 +18,16 @@ describe('describeExit', () => {
     assert.ok(error instanceof GpuOutOfMemoryError);
     assert.match(error.message, /memory ran out\. Lower batch_size or resolution/);
     assert.ok(describeExit({ ...exit, signal: 'SIGSEGV', outOfMemoryKills: 1 }) instanceof GpuFaultError);
+  });
+
+  it('blames the GPU only where there may be one', () => {
+    const messageOn = (device: 'cpu' | 'cuda' | null, signal: 'SIGKILL' | 'SIGSEGV') =>
+      describeExit({ ...exit, device, signal }).message;
+    assert.match(messageOn('cuda', 'SIGSEGV'), /check the GPU \(nvidia-smi, dmesg\)/);
+    assert.match(messageOn(null, 'SIGSEGV'), /check the GPU/);
+    assert.match(messageOn('cpu', 'SIGKILL'), /look for who kills it: want of memory \(dmesg/);
+    assert.match(messageOn('cpu', 'SIGSEGV'), /check the memory of this machine/);
+    assert.doesNotMatch(messageOn('cpu', 'SIGKILL') + messageOn('cpu', 'SIGSEGV'), /GPU|nvidia/);
   });
 
   for (const words of [

@@ -125,6 +125,10 @@ export async function runDemo(context: DemoContext): Promise<string[]> {
       trains = true;
       display.update(progress);
     },
+    onLastStep: () => {
+      display.end();
+      say('all steps done: drawing the last contact sheet, writing the checkpoint');
+    },
   };
   await Promise.race([watchJob(handle, events, whileTraining), broken]).finally(() => {
     done.abort();

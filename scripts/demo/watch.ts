@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { WorkflowFailedError } from '@temporalio/client';
 import type { WorkflowHandle } from '@temporalio/client';
 import { ApplicationFailure, defaultPayloadConverter } from '@temporalio/common';
@@ -15,7 +16,10 @@ const START_LIMIT_MS = 120_000;
 export interface JobEvents {
   /** The phase, or the reason for a wait, has changed. */
   onPhase(phase: string, reason: string | null): void;
+  /** A step of training is done; called for each figure once. */
   onProgress(progress: Progress): void;
+  /** All steps are done, but the pod is not: it draws, measures and writes what belongs to the last epoch. */
+  onLastStep(): void;
 }
 
 /**
@@ -35,6 +39,7 @@ export async function watchJob(
   const startMs = Date.now();
   let shown = '';
   let last = null as Progress | null;
+  let isLastStepTold = false;
   let unanswered = 0;
   for (let seen = null as Sight | null; ; await sleep(POLL_INTERVAL_MS, undefined, { signal })) {
     signal.throwIfAborted();
@@ -45,7 +50,7 @@ export async function watchJob(
     }
     const { status, progress, running } = seen;
     // The last heartbeat of a chunk comes before its last step: the status knows that all are done.
-    if (last !== null && last.epoch < last.totalEpochs && status?.epoch === last.totalEpochs) {
+    if (progress === null && last !== null && last.epoch < last.totalEpochs && status?.epoch === last.totalEpochs) {
       last = { ...last, epoch: last.totalEpochs, loss: status.loss ?? last.loss, remainingSeconds: 0 };
       events.onProgress(last);
     }
@@ -54,7 +59,12 @@ export async function watchJob(
       if (text !== shown) events.onPhase(status.phase, status.reason);
       shown = text;
     }
-    if (progress !== null) events.onProgress((last = progress));
+    // The heartbeats go on with the same figures while the pod draws.
+    if (progress !== null && !isDeepStrictEqual(progress, last)) events.onProgress((last = progress));
+    if (progress !== null && progress.epoch >= progress.totalEpochs && !isLastStepTold) {
+      isLastStepTold = true;
+      events.onLastStep();
+    }
     // The last status says that all is done; a job that can't answer has a result all the same.
     if (!running && (status !== null || (unanswered += 1) > FINAL_QUERIES)) return resultOf(handle);
   }

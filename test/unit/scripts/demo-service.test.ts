@@ -26,10 +26,16 @@ describe('watching a part of the demo', () => {
 
   it('names the signal that has ended it, and who sends that one', async () => {
     assert.match(await endingOf('kill -KILL $$'), /^pod has ended unexpectedly by SIGKILL: .*memory.*dmesg.*pod\.log$/);
-    assert.match(await endingOf('kill -SEGV $$'), /^pod has ended unexpectedly by SIGSEGV: why is at the end of .*pod\.log$/);
+    assert.match(
+      await endingOf('kill -SEGV $$'),
+      /^pod has ended unexpectedly by SIGSEGV: why is at the end of .*pod\.log$/,
+    );
   });
 
   it('names the exit code', async () => {
-    assert.match(await endingOf('exit 3'), /^pod has ended unexpectedly with exit code 3: why is at the end of .*pod\.log$/);
+    assert.match(
+      await endingOf('exit 3'),
+      /^pod has ended unexpectedly with exit code 3: why is at the end of .*pod\.log$/,
+    );
   });
 });

@@ -70,6 +70,7 @@ describe('watching a job of the demo', function () {
     const events = {
       onPhase: (phase: string) => phases.push(phase),
       onProgress: (one: Progress) => progress.push(one),
+      onLastStep: () => phases.push('all steps done'),
     };
     const { modelUri } = await watchJob(jobOf(scenes), events, new AbortController().signal);
     return { phases, progress, modelUri };
@@ -93,6 +94,23 @@ describe('watching a job of the demo', function () {
     assert.equal(modelUri, 's3://styles/model');
   });
 
+  it('tells the end of the steps once, however long the pod draws, and repeats no figures', async () => {
+    const drawing = { phase: 'training', step: TOTAL_STEPS };
+    const { phases, progress } = await watch([
+      { phase: 'training', step: 18 },
+      drawing,
+      drawing,
+      drawing,
+      { phase: 'publishing' },
+      { phase: 'done', running: false },
+    ]);
+    assert.deepEqual(phases, ['training', 'all steps done', 'publishing', 'done']);
+    assert.deepEqual(
+      progress.map(({ epoch }) => epoch),
+      [9, 10],
+    );
+  });
+
   it('shows the progress also while an answer of the workflow is lost', async () => {
     const { phases, progress } = await watch([
       { phase: 'training', step: 4 },
@@ -108,7 +126,7 @@ describe('watching a job of the demo', function () {
 
   it('ends with its signal', async () => {
     const stop = new AbortController();
-    const events = { onPhase: () => stop.abort(), onProgress: () => undefined };
+    const events = { onPhase: () => stop.abort(), onProgress: () => undefined, onLastStep: () => undefined };
     await assert.rejects(watchJob(jobOf([{ phase: 'training', step: 4 }]), events, stop.signal), /abort/i);
   });
 });

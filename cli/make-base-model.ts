@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidRequestError } from '../common/errors.ts';
 import { loadAddon } from '../native/index.ts';
@@ -8,6 +9,9 @@ import type { Command } from './command.ts';
 import { makeOutputDirectory } from './output-directory.ts';
 
 const PRESETS = ['tiny', 'small'] as const;
+
+/** What a model consists of; the description that others look for comes last. */
+const PARTS = ['scheduler', 'text_encoder', 'tokenizer', 'unet', 'vae', 'model_index.json'] as const;
 
 const HELP = `Usage: brushwork make-base-model --preset tiny|small --output <dir> [--seed <n>]
 
@@ -37,7 +41,7 @@ export const makeBaseModelCommand: Command = {
     const seed = integerOption('--seed', options.seed, 0, Number.MAX_SAFE_INTEGER);
     refuseToOverwrite(output);
     await makeOutputDirectory(output);
-    await writeRandomBaseModel(loadAddon(), output, preset, seed);
+    await writeAsAWhole(output, (directory) => writeRandomBaseModel(loadAddon(), directory, preset, seed));
     process.stdout.write(`base model: ${output}\n`);
     return 0;
   },
@@ -45,6 +49,27 @@ export const makeBaseModelCommand: Command = {
 
 /** Weights that took hours or gigabytes to get are gone with one wrong word. */
 function refuseToOverwrite(directory: string): void {
-  if (!existsSync(path.join(directory, 'unet'))) return;
+  if (!PARTS.some((part) => existsSync(path.join(directory, part)))) return;
   throw new InvalidRequestError(`${directory} holds a model already: name another directory, or delete that one.`);
+}
+
+/**
+ * Lets a model be written so that nothing of it is there unless all of it is: what a full disk or a kill leaves would be
+ * taken for a model.
+ *
+ * @param directory - exists and holds no model
+ * @param write - writes the model into a directory
+ * @throws what `write` throws, with nothing left of what it wrote
+ */
+export async function writeAsAWhole(directory: string, write: (directory: string) => Promise<void>): Promise<void> {
+  const unfinished = path.join(directory, 'model.part');
+  // One that was killed has left its own.
+  await rm(unfinished, { recursive: true, force: true });
+  await mkdir(unfinished);
+  try {
+    await write(unfinished);
+    for (const part of PARTS) await rename(path.join(unfinished, part), path.join(directory, part));
+  } finally {
+    await rm(unfinished, { recursive: true, force: true });
+  }
 }

@@ -19,7 +19,12 @@ export async function smallBaseModel(): Promise<string> {
   if (existsSync(directory)) return directory;
   const unfinished = `${directory}.${process.pid}.part`;
   await mkdir(cache, { recursive: true });
-  await writeRandomBaseModel(loadAddon(), unfinished, 'small', 0);
+  try {
+    await writeRandomBaseModel(loadAddon(), unfinished, 'small', 0);
+  } catch (error) {
+    await rm(unfinished, { recursive: true, force: true });
+    throw error;
+  }
   // Renamed when complete, so that an interrupted demo leaves nothing half-made; a concurrent one may have been faster.
   await rename(unfinished, directory).catch(() => rm(unfinished, { recursive: true, force: true }));
   return directory;

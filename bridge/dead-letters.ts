@@ -1,6 +1,7 @@
 import { connect } from 'amqplib';
 import type { ConfirmChannel, GetMessage } from 'amqplib';
 import type { RabbitMqConfig } from '../common/config.ts';
+import { reasonOf } from '../common/logger.ts';
 import { publishCopy } from './dead-letter.ts';
 import { addresseeOf } from './envelope.ts';
 
@@ -9,6 +10,9 @@ const MAX_MESSAGES = 1000;
 
 /** Why a message was refused: gone once it is on its way again. */
 const REFUSAL_HEADERS = new Set(['x-error-code', 'x-error-message', 'x-dead-letter-id']);
+
+/** Thrown when there is no connection to RabbitMQ: says where it was looked for, why, and what to check. */
+export class RabbitMqUnreachableError extends Error {}
 
 /** A message of the dead queue. */
 export interface DeadLetter {
@@ -27,13 +31,16 @@ export interface DeadLetter {
  * @param rabbitmq - where both queues are
  * @param isWanted - chooses what is moved; the rest stays as it is
  * @returns everything that was there, and how much of it was moved
- * @throws Error when RabbitMQ can't be reached or does not take a message
+ * @throws RabbitMqUnreachableError when RabbitMQ does not let us in
+ * @throws Error when it does not take a message
  */
 export async function moveDeadLetters(
   rabbitmq: RabbitMqConfig,
   isWanted: (letter: DeadLetter) => boolean,
 ): Promise<{ letters: DeadLetter[]; movedCount: number }> {
-  const connection = await connect(rabbitmq.url);
+  const connection = await connect(rabbitmq.url).catch((error: unknown) => {
+    throw unreachable(rabbitmq.url, error);
+  });
   try {
     const channel = await connection.createConfirmChannel();
     await channel.assertQueue(rabbitmq.queue, { durable: true });
@@ -54,6 +61,18 @@ export async function moveDeadLetters(
   } finally {
     await connection.close();
   }
+}
+
+function unreachable(url: string, cause: unknown): RabbitMqUnreachableError {
+  // Where a name has several addresses, the message is empty and the code says it.
+  const reason = reasonOf(cause) || String((cause as NodeJS.ErrnoException).code);
+  const variables = /ACCESS_REFUSED|ACCESS-REFUSED/.test(reason)
+    ? 'Check RABBITMQ_USER and RABBITMQ_PASS'
+    : 'Check that it runs, and RABBITMQ_HOST and RABBITMQ_PORT';
+  return new RabbitMqUnreachableError(
+    `RabbitMQ at ${new URL(url).host} can't be reached: ${reason}. ${variables} (or RABBITMQ_URL).`,
+    { cause },
+  );
 }
 
 async function takeAll(channel: ConfirmChannel, queue: string): Promise<GetMessage[]> {

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { setImmediate } from 'node:timers/promises';
+import { RabbitMqUnreachableError } from '../bridge/dead-letters.ts';
 import { ConfigError } from '../common/config.ts';
 import { BrushworkError } from '../common/errors.ts';
 import { nearest } from '../common/nearest.ts';
@@ -62,8 +63,9 @@ function report(error: unknown): number {
     return 2;
   }
   if (error instanceof BrushworkError) process.stderr.write(`${error.code}: ${error.message}\n`);
-  else if (error instanceof ConfigError) process.stderr.write(`${error.message}\n`);
-  else if (error instanceof Error && 'syscall' in error) {
+  else if (error instanceof ConfigError || error instanceof RabbitMqUnreachableError) {
+    process.stderr.write(`${error.message}\n`);
+  } else if (error instanceof Error && 'syscall' in error) {
     // A full disk, a directory that takes no files, a server that is down: no fault of the program that has a stack.
     process.stderr.write(`The system refused something: ${error.message}. Mend that and try again.\n`);
   } else process.stderr.write(`INTERNAL: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);

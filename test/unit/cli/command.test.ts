@@ -217,12 +217,15 @@ describe('the brushwork command', function () {
     assert.match(brushwork('tarin').stderr, /^There is no command "tarin"; did you mean train\?/);
   });
 
-  it('says in one line what the system refuses', () => {
+  it('says in one line that RabbitMQ is down, and which variables say where it is', () => {
     const nobody = { RABBITMQ_URL: 'amqp://guest:guest@127.0.0.1:1', BACKEND_API_URL: 'https://api.example.com' };
     const env = { ...process.env, ...nobody };
     const { status, stderr } = spawnSync(process.execPath, [CLI, 'dead-letters'], { encoding: 'utf8', env });
     assert.equal(status, 1);
-    assert.match(stderr, /^The system refused something: connect ECONNREFUSED .*\n$/);
+    assert.match(
+      stderr,
+      /^RabbitMQ at 127\.0\.0\.1:1 can't be reached: connect ECONNREFUSED .*RABBITMQ_HOST and RABBITMQ_PORT.*\n$/,
+    );
   });
 
   it('makes no base model where a file is', async () => {

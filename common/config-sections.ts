@@ -1,6 +1,7 @@
 import os from 'node:os';
 import path from 'node:path';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
+import { variableFault } from './file-fault.ts';
 import type { Environment, Section } from './config-source.ts';
 import type {
   BackendConfig,
@@ -44,7 +45,7 @@ export function readTemporal({ root, values, faults }: Sources): TemporalConfig 
   try {
     fromEnv = loadClientConnectConfig({ overrideEnvVars: variables, disableFile });
   } catch (error) {
-    faults.push(`The TEMPORAL_* variables can't be used: ${messageOf(error)}.`);
+    faults.push(variableFault(variables, error) ?? `The TEMPORAL_* variables can't be used: ${messageOf(error)}.`);
   }
   const { apiKey, tls, metadata } = fromEnv.connectionOptions;
   const finalAddress = fromEnv.connectionOptions.address ?? address;

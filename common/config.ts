@@ -16,6 +16,7 @@ import {
   readWorkDirectory,
 } from './config-sections.ts';
 import type { Sources } from './config-sections.ts';
+import { fileFault } from './file-fault.ts';
 import { ConfigError, Environment, Section, overlay } from './config-source.ts';
 import { checkTogether } from './config-together.ts';
 import type { Config, Role } from './config-types.ts';
@@ -39,9 +40,16 @@ export interface LoadConfigOptions {
   roles?: readonly Role[];
 }
 
-function readYaml(file: string, faults: string[]): unknown {
+function readYaml(file: string, faults: string[], namedBy: string | null = null): unknown {
+  let text: string;
   try {
-    return parse(readFileSync(file, 'utf8'), { prettyErrors: true });
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    faults.push(`${namedBy === null ? file : `${namedBy} names ${file}, which`} ${fileFault(error)}.`);
+    return null;
+  }
+  try {
+    return parse(text, { prettyErrors: true });
   } catch (error) {
     faults.push(`${file} can't be used: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`);
     return null;
@@ -72,7 +80,8 @@ export function loadConfig(options: LoadConfigOptions = {}): Config {
   const env = new Environment(values, faults);
   const defaults = readYaml(DEFAULTS_FILE, faults);
   const file = options.file ?? env.text('BRUSHWORK_CONFIG');
-  const document = file === null ? defaults : overlay(defaults, readYaml(path.resolve(file), faults));
+  const fileVariable = options.file === undefined ? 'BRUSHWORK_CONFIG' : null;
+  const document = file === null ? defaults : overlay(defaults, readYaml(path.resolve(file), faults, fileVariable));
   // A file that can't be read is the only fault worth telling: all others would follow from it.
   if (faults.length > 0) throw new ConfigError(faults);
 

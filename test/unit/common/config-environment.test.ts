@@ -31,6 +31,19 @@ describe('environment of a configuration', () => {
     assert.match(faultsOf({ env }).join(), /TEMPORAL_.*nowhere\.pem/);
   });
 
+  it('names the variable whose file does not exist', () => {
+    const certificate = { ...ENVIRONMENT, TEMPORAL_TLS_CLIENT_CERT_PATH: '/nope', TEMPORAL_TLS_CLIENT_KEY_PATH: '/x' };
+    assert.deepEqual(faultsOf({ env: certificate }), [
+      'TEMPORAL_TLS_CLIENT_CERT_PATH names /nope, which does not exist.',
+    ]);
+    const authority = { ...ENVIRONMENT, TEMPORAL_TLS_SERVER_CA_CERT_PATH: '/nope' };
+    assert.deepEqual(faultsOf({ env: authority }), [
+      'TEMPORAL_TLS_SERVER_CA_CERT_PATH names /nope, which does not exist.',
+    ]);
+    const own = { ...ENVIRONMENT, BRUSHWORK_CONFIG: '/nope' };
+    assert.deepEqual(faultsOf({ env: own }), ['BRUSHWORK_CONFIG names /nope, which does not exist.']);
+  });
+
   it('encodes user and password of RabbitMQ', () => {
     const env = { ...ENVIRONMENT, RABBITMQ_USER: 'a@b', RABBITMQ_PASS: 'p/w:d#%', RABBITMQ_PORT: '5673' };
     assert.equal(loadConfig({ env }).rabbitmq?.url, 'amqp://a%40b:p%2Fw%3Ad%23%25@mq.example.com:5673');

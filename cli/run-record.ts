@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CheckpointIncompatibleError } from '../common/errors.ts';
+import { fileFault } from '../common/file-fault.ts';
 import type { TrainerJob } from '../common/trainer.ts';
 import { TRAINING_CONFIG_KEYS } from '../common/training-config-keys.ts';
 import { trainingConfigJson } from '../common/training-config.ts';
@@ -85,15 +86,7 @@ export async function writeRecord(file: string, record: RunRecord, checkpoints: 
  * @throws CheckpointIncompatibleError naming everything that differs, or that the record can't be read
  */
 export async function checkRecord(file: string, current: RunRecord): Promise<readonly string[] | null> {
-  let saved: OlderRecordFile;
-  try {
-    saved = JSON.parse(await readFile(file, 'utf8')) as OlderRecordFile;
-  } catch (error) {
-    throw new CheckpointIncompatibleError(
-      `${file}, which says what the checkpoint was made from, can't be read: start in another output directory.`,
-      { cause: error },
-    );
-  }
+  const saved = await readRecord(file);
   const faults = [
     ...(saved.baseModel === current.baseModel ? [] : ['another base model']),
     ...differences('other pictures:', saved.pictures, current.pictures),
@@ -105,6 +98,32 @@ export async function checkRecord(file: string, current: RunRecord): Promise<rea
   throw new CheckpointIncompatibleError(
     `The checkpoint was made from ${faults.join('; ')}. Undo the change, or start in another output directory.`,
   );
+}
+
+async function readRecord(file: string): Promise<OlderRecordFile> {
+  const refusal = (fault: string, cause?: unknown): CheckpointIncompatibleError =>
+    new CheckpointIncompatibleError(
+      `${file}, which says what the checkpoint was made from, ${fault}, or start in another output directory.`,
+      { cause },
+    );
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    throw refusal(`${fileFault(error)}: put it back`, error);
+  });
+  const record = parseOrNull(text);
+  if (isMapping(record) && [record['pictures'], record['captions']].every(isMapping)) return record as never;
+  throw refusal('is damaged: it is no record of a run. Put back a copy where there is one');
+}
+
+function parseOrNull(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
 }
 
 function differences(what: string, saved: Record<string, string>, current: Record<string, string>): string[] {

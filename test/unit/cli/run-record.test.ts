@@ -77,10 +77,15 @@ describe('run record', () => {
     assert.equal(await refusal(await current()), 'accepted');
   });
 
-  it('refuses without a record, or with half of one', async () => {
-    write('checkpoint.json', '{"baseModel":');
-    assert.match(await refusal(await current()), /can't be read/);
+  it('refuses without a record, or with half of one, and tells which', async () => {
+    for (const content of ['{"baseModel":', '', 'null', '{"baseModel": "f00", "pictures": {}}']) {
+      write('checkpoint.json', content);
+      assert.match(await refusal(await current()), /checkpoint\.json, .*, is damaged: .* another output directory\.$/);
+    }
     rmSync(file);
-    assert.match(await refusal(await current()), /can't be read/);
+    assert.match(
+      await refusal(await current()),
+      /checkpoint\.json, .*, does not exist: .* another output directory\.$/,
+    );
   });
 });

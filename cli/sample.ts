@@ -120,6 +120,7 @@ function readDrawing(args: string[]): Drawing {
   if (sampler === undefined) throw new UsageError(`--sampler must be dpm++ or ddim, but is "${options.sampler}".`);
   const lora = nonEmptyOption('--lora', options.lora) ?? null;
   if (lora !== null) checkLora(lora);
+  const sizePx = integerOption('--size', options.size, ...SIDE_LIMITS_PX);
   return {
     model: requireOption('--model', options.model),
     lora,
@@ -133,8 +134,8 @@ function readDrawing(args: string[]): Drawing {
       stepCount: integerOption('--steps', options.steps, 1, 998),
       guidanceScale: numberOption('--guidance', options.guidance, 0, 100),
       sampler,
-      widthPx: integerOption('--width', options.width ?? options.size, ...SIDE_LIMITS_PX),
-      heightPx: integerOption('--height', options.height ?? options.size, ...SIDE_LIMITS_PX),
+      widthPx: options.width === undefined ? sizePx : integerOption('--width', options.width, ...SIDE_LIMITS_PX),
+      heightPx: options.height === undefined ? sizePx : integerOption('--height', options.height, ...SIDE_LIMITS_PX),
       lora: lora === null ? 'none' : 'file',
     },
   };

@@ -1,5 +1,6 @@
 import { nearest } from './nearest.ts';
 import { MAX_DURATION_MS, parseDurationMs } from './duration.ts';
+import { shown } from './shown.ts';
 
 /** Thrown when the configuration can't be used: lists every fault at once, a line each with how to mend it. */
 export class ConfigError extends Error {
@@ -158,7 +159,7 @@ export class Section {
 }
 
 function show(value: unknown): string {
-  const text = JSON.stringify(value) ?? String(value);
+  const text = shown(value);
   return text.length > 80 ? `${text.slice(0, 80)}…` : text;
 }
 

@@ -1,5 +1,6 @@
 import { InvalidRequestError, TooFewImagesError } from './errors.ts';
 import { nearest } from './nearest.ts';
+import { shown } from './shown.ts';
 import { TRAINING_CONFIG_KEYS } from './training-config-keys.ts';
 import type { TrainingConfigKey } from './training-config-keys.ts';
 import type { MixedPrecision, OptimizerName, RequestedParameters, TrainingConfig } from './types.ts';
@@ -18,7 +19,7 @@ export interface TrainingConfigContext {
 }
 
 function faultOf(name: string, key: TrainingConfigKey, value: unknown): string | null {
-  const show = JSON.stringify(value) ?? 'undefined';
+  const show = shown(value);
   if (value === null && key.nullable) return null;
   if (key.kind === 'choice') {
     const choices = key.choices.map((name) => JSON.stringify(name));
@@ -40,7 +41,7 @@ function textFaultOf(name: string, { min, max, nullable }: TrainingConfigKey, va
   const isText = typeof value === 'string' && value === value.trim() && !/\p{Cc}/u.test(value);
   if (isText && value.length >= min && value.length <= max) return null;
   const rule = `a text of ${min} to ${max} characters in one line, with no space at its ends${nullable ? ', or null' : ''}`;
-  return `${name} must be ${rule}, but is ${JSON.stringify(value) ?? 'undefined'}`;
+  return `${name} must be ${rule}, but is ${shown(value)}`;
 }
 
 /**

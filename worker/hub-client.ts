@@ -73,7 +73,7 @@ export class HubClient {
         if (!isPassing(error)) throw error;
         if (failures >= ATTEMPTS) {
           throw new ModelLoadFailedError(
-            `${name} could not be fetched from ${url.origin} in ${ATTEMPTS} tries (${reasonOf(error)}): check the network, or set BASE_MODEL to a local directory.`,
+            `${name} could not be fetched from ${url.origin} in ${ATTEMPTS} tries (${reasonOf(error)}): check the network, or name a directory of this machine (--model; of a worker BASE_MODEL).`,
             { cause: error },
           );
         }

@@ -116,6 +116,8 @@ describe('the brushwork command', function () {
     ],
     ['sample with a directory of another kind', sampleCommand, [...SAMPLE, '--lora', '.'], /no adapter_config\.json/],
     ['sample with another sampler', sampleCommand, [...SAMPLE, '--sampler', 'euler'], /--sampler must be dpm\+\+ or/],
+    ['sample with no size', sampleCommand, [...SAMPLE, '--size', '0'], /^--size must be a whole number from 8 to/],
+    ['sample with a width that is none', sampleCommand, [...SAMPLE, '--width', 'x'], /^--width must be/],
     ['sample with no steps', sampleCommand, [...SAMPLE, '--steps', '0'], /--steps must be a whole number from 1 to/],
     ['sample with a guidance that is none', sampleCommand, [...SAMPLE, '--guidance', 'x'], /--guidance must be a/],
     [

@@ -94,6 +94,11 @@ describe('parseTrainingConfig', () => {
     });
   });
 
+  it('quotes a number that is too great for any as a number', () => {
+    const json: unknown = JSON.parse('{"epochs": 1e400}');
+    assert.throws(() => parseTrainingConfig(json), /epochs must be a whole number from 1 to 1000, but is Infinity\./);
+  });
+
   it('lists all keys where none is near', () => {
     assert.throws(() => parseTrainingConfig({ colour: 'red' }), /unknown key "colour" \(known: seed, rank/);
   });

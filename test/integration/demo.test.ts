@@ -108,7 +108,7 @@ describe('npm run demo', function () {
     assert.equal(await exit, 1);
     assert.match(
       errors(),
-      /^The demo failed: bridge has ended unexpectedly; why is at the end of \S+bridge\.log\nLogs are in \S+\n$/,
+      /^The demo failed: bridge has ended unexpectedly by SIGKILL: somebody killed it, .*; its last words are at the end of \S+bridge\.log\nLogs are in \S+\n$/,
     );
     assert.deepEqual(processesOf(directory), []);
     rmSync(directory, { recursive: true });

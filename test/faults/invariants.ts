@@ -31,6 +31,8 @@ export interface Evidence {
   /** Of all runs, oldest first. */
   events: HistoryEvent[];
   samples: Sample[];
+  /** First steps of chunks that pods have told of: when, and of which epoch (from 0). */
+  firstSteps: { atMs: number; epoch: number }[];
   published: Record<string, Buffer>;
   reference: Record<string, Buffer>;
   /** Keys that belong to the job, at its end and at the end of everything. */
@@ -43,6 +45,9 @@ export interface Evidence {
   /** Where secrets must not be: history, status, error texts. */
   texts: string[];
 }
+
+/** What a pod writes is read a little later. */
+const LOG_LAG_MS = 1_000;
 
 const CLOSED: Record<Outcome, string> = {
   complete: 'COMPLETED',
@@ -85,15 +90,19 @@ export function sameWeights({ outcome, published, reference }: Evidence): string
 }
 
 /** 3: at most one checkpoint interval and the chunk in flight are computed again, and never what is committed. */
-export function littleAgain({ events, isDamaged }: Evidence): string[] {
+export function littleAgain({ events, isDamaged, firstSteps }: Evidence): string[] {
   const faults: string[] = [];
   const limit = CHUNK_EPOCHS * (isDamaged ? 3 : 2);
   let reached = 0;
   let committed = 0;
   for (const { scheduled, completed } of events) {
     if (completed?.activity === 'checkpoint') committed = Math.max(committed, completed.epoch ?? 0);
-    if (scheduled?.activity !== 'trainEpochChunk') continue;
-    const { fromEpoch = 0, untilEpoch = 0 } = scheduled;
+    if (scheduled?.chunk === undefined) continue;
+    const { fromEpoch, untilEpoch, atMs, endedAtMs } = scheduled.chunk;
+    // After a reset a chunk of before may be asked for once more, on a pod that is gone from the job: nobody trains it.
+    const isTrained = (step: { atMs: number; epoch: number }) =>
+      step.epoch === fromEpoch && step.atMs >= atMs && step.atMs <= endedAtMs + LOG_LAG_MS;
+    if (!firstSteps.some(isTrained)) continue;
     if (reached - fromEpoch > limit) faults.push(`went back from epoch ${reached} to ${fromEpoch}`);
     if (fromEpoch < committed && !isDamaged) faults.push(`epoch ${committed} was committed, trained from ${fromEpoch}`);
     reached = Math.max(reached, untilEpoch);

@@ -106,6 +106,7 @@ export async function gather(
     requests,
     events,
     samples,
+    firstSteps: scene.firstSteps(),
     published: await world.service.weightsOf(job),
     reference: await world.reference(),
     objects: { atEnd, later: atEnd },

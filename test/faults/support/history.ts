@@ -4,15 +4,19 @@ type RawEvent = temporal.api.history.v1.IHistoryEvent;
 
 /** What the invariants need of an event of a history. */
 export interface HistoryEvent {
-  scheduled?: { activity: string; fromEpoch?: number; untilEpoch?: number };
+  scheduled?: { activity: string; chunk?: Chunk };
   completed?: { activity: string; epoch?: number };
   /** A pod answered for the job. */
   held?: { atMs: number; queue: string };
 }
 
-interface Input {
-  fromEpoch?: number;
-  untilEpoch?: number;
+/** Epochs that a pod was told to train. */
+export interface Chunk {
+  fromEpoch: number;
+  untilEpoch: number;
+  /** From when until when: while it was not done, or was given up. */
+  atMs: number;
+  endedAtMs: number;
 }
 
 function firstPayload(payloads: { data?: Uint8Array | null }[] | null | undefined): unknown {
@@ -30,7 +34,7 @@ function timeOf({ eventTime }: RawEvent): number {
  * @param known - events of earlier runs, which a reset copies: left out, and added to
  */
 export function readHistory(events: readonly RawEvent[], known: Set<string>): HistoryEvent[] {
-  const activities = new Map<string, string>();
+  const activities = new Map<string, { activity: string; chunk?: Chunk }>();
   const read = events.map((event) => readEvent(event, activities));
   const ids = events.map((event) => `${String(event.eventId)} ${timeOf(event)}`);
   const own = read.filter((_, index) => !known.has(ids[index] ?? ''));
@@ -38,15 +42,16 @@ export function readHistory(events: readonly RawEvent[], known: Set<string>): Hi
   return own;
 }
 
-function readEvent(event: RawEvent, activities: Map<string, string>): HistoryEvent {
+function readEvent(event: RawEvent, activities: Map<string, { activity: string; chunk?: Chunk }>): HistoryEvent {
   const scheduled = event.activityTaskScheduledEventAttributes;
   if (scheduled) {
     const activity = scheduled.activityType?.name ?? '';
-    activities.set(String(event.eventId), activity);
-    if (activity !== 'trainEpochChunk') return { scheduled: { activity } };
-    const { fromEpoch = 0, untilEpoch = 0 } = firstPayload(scheduled.input?.payloads) as Input;
-    return { scheduled: { activity, fromEpoch, untilEpoch } };
+    const read = { activity, ...(activity === 'trainEpochChunk' && { chunk: readChunk(event) }) };
+    activities.set(String(event.eventId), read);
+    return { scheduled: read };
   }
+  const chunk = activities.get(String(endOf(event)?.scheduledEventId))?.chunk;
+  if (chunk !== undefined) chunk.endedAtMs = timeOf(event);
   const signalled = event.workflowExecutionSignaledEventAttributes;
   if (signalled?.signalName === 'podHeld') {
     const { queue } = firstPayload(signalled.input?.payloads) as { queue: string };
@@ -54,10 +59,26 @@ function readEvent(event: RawEvent, activities: Map<string, string>): HistoryEve
   }
   const completed = event.activityTaskCompletedEventAttributes;
   if (!completed) return {};
-  const activity = activities.get(String(completed.scheduledEventId)) ?? '';
+  const { activity = '' } = activities.get(String(completed.scheduledEventId)) ?? {};
   if (activity !== 'checkpoint') return { completed: { activity } };
   const { checkpoint } = firstPayload(completed.result?.payloads) as { checkpoint: { epoch: number } };
   return { completed: { activity, epoch: checkpoint.epoch } };
+}
+
+function readChunk(event: RawEvent): Chunk {
+  const input = firstPayload(event.activityTaskScheduledEventAttributes?.input?.payloads) as Partial<Chunk>;
+  const { fromEpoch = 0, untilEpoch = 0 } = input;
+  return { fromEpoch, untilEpoch, atMs: timeOf(event), endedAtMs: Infinity };
+}
+
+/** What says that an activity is over, if the event does. */
+function endOf(event: RawEvent) {
+  return (
+    event.activityTaskCompletedEventAttributes ??
+    event.activityTaskFailedEventAttributes ??
+    event.activityTaskTimedOutEventAttributes ??
+    event.activityTaskCanceledEventAttributes
+  );
 }
 
 /** Everything in a history that can be read as text, payloads included. */

@@ -137,6 +137,14 @@ export class Scene {
     });
   }
 
+  /** First steps of the job's chunks, as its pods have logged them. */
+  firstSteps(): { atMs: number; epoch: number }[] {
+    return this.world.workers
+      .flatMap(({ lines }) => lines)
+      .filter(({ msg, task }) => msg === 'first step of a chunk' && task === this.job.taskId)
+      .map(({ atMs, epoch }) => ({ atMs, epoch: Number(epoch) }));
+  }
+
   /** Null where nobody answers. */
   async status(): Promise<TrainStatus | null> {
     return this.world.service.statusOf(this.job).catch(() => null);

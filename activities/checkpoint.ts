@@ -15,6 +15,7 @@ import { faultPoint } from '../common/fault-point.ts';
 import { reasonOf } from '../common/logger.ts';
 import type { CheckpointInput, CheckpointResult } from '../common/activity-types.ts';
 import type { ManifestObject } from '../common/types.ts';
+import { cleanUp } from './clean-up.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { withHeartbeats } from './heartbeats.ts';
 import type { HeldPodScope } from './on-held-pod.ts';
@@ -62,7 +63,8 @@ export async function checkpoint(
     await commit(manifest, input.replaceDamaged, scope, deps);
     await faultPoint('checkpoint:manifest', input.taskId);
     scope.checkFence();
-    await pruneCheckpoints({ ...input, newestEpoch: epoch, count: deps.keepCheckpoints }, signal, deps);
+    const older = { ...input, newestEpoch: epoch, count: deps.keepCheckpoints };
+    await cleanUp('older checkpoints', () => pruneCheckpoints(older, signal, deps));
     await deleteOlderFiles(checkpointFile);
     await faultPoint('checkpoint:end', input.taskId);
     return { checkpoint: checkpointRef(manifest), sizeBytes, uploadMs: Math.round(performance.now() - startedAtMs) };

@@ -1,12 +1,15 @@
 import { Context } from '@temporalio/activity';
 import { InternalError, StorageUnavailableError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
-import { reasonOf } from '../common/logger.ts';
 import type { PromoteInput, PromoteResult } from '../common/activity-types.ts';
 import type { ManifestObject } from '../common/types.ts';
+import { cleanUp } from './clean-up.ts';
 import type { ControlDependencies } from './dependencies.ts';
 import { pruneCheckpoints } from './prune-checkpoints.ts';
 import { WEIGHTS_FILE, jobStagingPrefix, modelPrefix, optionalModelPrefix } from './weight-keys.ts';
+
+/** About four minutes: the weights are in place, and the backend waits to hear of them. */
+const CLEAN_UP_ATTEMPTS = 8;
 
 /**
  * Puts staged weights in their final place, inside the store, and clears away what training left behind: the staging
@@ -35,28 +38,27 @@ export async function promote(input: PromoteInput, deps: ControlDependencies): P
     throw new StorageUnavailableError(`${to.key} is not whole after copying it from ${object.key}.`);
   }
   await faultPoint('promote:copied', input.taskId);
-  await clear(optionalModelPrefix(input.styleId), new Set(ordered.map(targetKey)), signal, deps);
-  await clear(jobStagingPrefix(input), new Set(), signal, deps);
-  await pruneCheckpoints({ ...input, newestEpoch: Infinity, count: deps.keepFinalCheckpoints }, signal, deps);
+  const optional = optionalModelPrefix(input.styleId);
+  const staging = jobStagingPrefix(input);
+  const older = { ...input, newestEpoch: Infinity, count: deps.keepFinalCheckpoints };
+  await cleanUp(optional, () => clear(optional, new Set(ordered.map(targetKey)), signal, deps), CLEAN_UP_ATTEMPTS);
+  await cleanUp(staging, () => clear(staging, new Set(), signal, deps), CLEAN_UP_ATTEMPTS);
+  await cleanUp('older checkpoints', () => pruneCheckpoints(older, signal, deps), CLEAN_UP_ATTEMPTS);
   await faultPoint('promote:end', input.taskId);
   return { modelUri: `${uriScheme}://${bucket}/${weightsKey}` };
 }
 
-/** Deletes all but `kept`. The weights are in place by then: a store that does not delete holds nothing up. */
+/** Deletes all but `kept`. */
 async function clear(
   prefix: string,
   kept: ReadonlySet<string>,
   signal: AbortSignal,
   { store, bucket }: ControlDependencies,
 ): Promise<void> {
-  try {
-    const keys = await store.list(bucket, prefix, { signal });
-    await store.deleteAll(
-      bucket,
-      keys.filter((key) => !kept.has(key)),
-      { signal },
-    );
-  } catch (error) {
-    Context.current().log.warn(`${prefix} was not cleared`, { reason: reasonOf(error) });
-  }
+  const keys = await store.list(bucket, prefix, { signal });
+  await store.deleteAll(
+    bucket,
+    keys.filter((key) => !kept.has(key)),
+    { signal },
+  );
 }

@@ -1,6 +1,4 @@
-import { Context } from '@temporalio/activity';
 import { checkpointPrefix, epochOfKey } from '../common/checkpoint-manifest.ts';
-import { reasonOf } from '../common/logger.ts';
 import type { BucketDependencies } from './dependencies.ts';
 
 /** Which checkpoints of a job stay. */
@@ -14,7 +12,7 @@ export interface KeptCheckpoints {
 }
 
 /**
- * Deletes a job's older checkpoints. What matters has been written by then, so a store that refuses is only logged.
+ * Deletes a job's older checkpoints.
  *
  * @param kept - which ones stay
  * @param signal - ends it
@@ -24,19 +22,15 @@ export async function pruneCheckpoints(
   signal: AbortSignal,
   { store, bucket }: Pick<BucketDependencies, 'store' | 'bucket'>,
 ): Promise<void> {
-  try {
-    const keys = await store.list(bucket, checkpointPrefix(kept), { signal });
-    const committed = keys.filter((key) => key.includes('/manifests/')).flatMap((key) => epochOfKey(key) ?? []);
-    const newestFirst = committed.filter((epoch) => epoch <= kept.newestEpoch).sort((a, b) => b - a);
-    const oldestKept = kept.count === 0 ? Infinity : newestFirst[kept.count - 1];
-    if (oldestKept === undefined) return;
-    const old = keys.filter((key) => (epochOfKey(key) ?? oldestKept) < oldestKept);
-    // Manifests first: one without data would be found and found wanting.
-    for (const part of ['/manifests/', '/data/']) {
-      const some = old.filter((key) => key.includes(part));
-      if (some.length > 0) await store.deleteAll(bucket, some, { signal });
-    }
-  } catch (error) {
-    Context.current().log.warn('older checkpoints were not deleted', { reason: reasonOf(error) });
+  const keys = await store.list(bucket, checkpointPrefix(kept), { signal });
+  const committed = keys.filter((key) => key.includes('/manifests/')).flatMap((key) => epochOfKey(key) ?? []);
+  const newestFirst = committed.filter((epoch) => epoch <= kept.newestEpoch).sort((a, b) => b - a);
+  const oldestKept = kept.count === 0 ? Infinity : newestFirst[kept.count - 1];
+  if (oldestKept === undefined) return;
+  const old = keys.filter((key) => (epochOfKey(key) ?? oldestKept) < oldestKept);
+  // Manifests first: one without data would be found and found wanting.
+  for (const part of ['/manifests/', '/data/']) {
+    const some = old.filter((key) => key.includes(part));
+    if (some.length > 0) await store.deleteAll(bucket, some, { signal });
   }
 }

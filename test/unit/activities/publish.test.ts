@@ -5,6 +5,7 @@ import type { Client } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { createControlActivities, createPodActivities } from '../../../activities/index.ts';
 import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
+import { StorageUnavailableError } from '../../../common/errors.ts';
 import type { PromoteResult, UploadResult } from '../../../common/activity-types.ts';
 import { CONFIG, TestPod, quietEnvironment } from './support/pod.ts';
 
@@ -36,8 +37,13 @@ describe('upload and promote', () => {
     });
   }
 
-  function promote({ stagingPrefix, objects }: UploadResult): Promise<PromoteResult> {
-    return quietEnvironment().run(control.promote, { styleId: 7, taskId: 'task', stagingPrefix, objects });
+  function promote({ stagingPrefix, objects }: UploadResult, attempt = 1): Promise<PromoteResult> {
+    return quietEnvironment(undefined, attempt).run(control.promote, {
+      styleId: 7,
+      taskId: 'task',
+      stagingPrefix,
+      objects,
+    });
   }
 
   it('stages all formats with their sizes and hashes', async () => {
@@ -114,6 +120,23 @@ describe('upload and promote', () => {
       'checkpoints/style_7/task/data/epoch-000004-x.safetensors',
       'checkpoints/style_7/task/manifests/epoch-000004.json',
     ]);
+  });
+
+  describe('from a store that can not be reached for the clean-up', () => {
+    beforeEach(() => {
+      pod.store.deleteAll = () => Promise.reject(new StorageUnavailableError('Gone.'));
+    });
+
+    it('is promoted again: a text encoder of an earlier training would lie beside the weights', async () => {
+      const staged = await upload();
+      await assert.rejects(promote(staged, 1), { type: 'STORAGE_UNAVAILABLE' });
+      await assert.rejects(promote(staged, 7), { type: 'STORAGE_UNAVAILABLE' });
+    });
+
+    it('is published after eight tries all the same', async () => {
+      const { modelUri } = await promote(await upload(), 8);
+      assert.equal(modelUri, 's3://bucket/models/style_7/lora_weights.safetensors');
+    });
   });
 
   it('may be promoted again after the staging area is gone', async () => {

@@ -235,36 +235,6 @@ describe('trainingConfigFor', () => {
     checkResolution({ resolutionPx: 520, resizeMode: 'bucket' }, model);
   });
 
-  it('refuses a learning rate of the text encoder beside an optimizer that finds one for all', () => {
-    const context = { imageCount: 20, mixedPrecisionDefault: 'no' } as const;
-    const own = { trainTextEncoder: true, textEncoderLearningRate: 1e-5 } as const;
-    const refused = {
-      code: 'INVALID_REQUEST',
-      message: /text_encoder_learning_rate is 0.00001, but prodigy finds one/,
-    };
-    assert.throws(() => trainingConfigFor(NOTHING, { ...own, optimizer: 'prodigy' }, context), refused);
-    const unset = { textEncoderLearningRate: null };
-    for (const apart of [{ optimizer: 'lion' }, { optimizer: 'prodigy', ...unset }] as const) {
-      trainingConfigFor(NOTHING, { ...own, ...apart }, context);
-    }
-  });
-
-  it('refuses a learning rate of a text encoder that is not trained, and takes it with one that is', () => {
-    const context = { imageCount: 20, mixedPrecisionDefault: 'no' } as const;
-    const rate = { textEncoderLearningRate: 1e-5 };
-    const refused = {
-      code: 'INVALID_REQUEST',
-      message: /text_encoder_learning_rate is 0.00001, but train_text_encoder is false/,
-    };
-    assert.throws(() => trainingConfigFor(NOTHING, rate, context), refused);
-    assert.throws(() => trainingConfigFor(NOTHING, { ...rate, trainTextEncoder: false }, context), refused);
-    assert.equal(
-      trainingConfigFor(NOTHING, { ...rate, trainTextEncoder: true }, context).textEncoderLearningRate,
-      1e-5,
-    );
-    assert.equal(trainingConfigFor(NOTHING, { textEncoderLearningRate: null }, context).textEncoderLearningRate, null);
-  });
-
   it('refuses parameters out of range', () => {
     const context = { imageCount: 20, mixedPrecisionDefault: 'no' } as const;
     assert.throws(() => trainingConfigFor({ ...NOTHING, epochs: 0 }, {}, context), /The job message.*epochs/);

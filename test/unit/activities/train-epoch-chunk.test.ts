@@ -51,6 +51,15 @@ describe('trainEpochChunk', () => {
     assert.deepEqual(pod.trainer.calls, ['prepare fresh', 'train 0-2', 'train 2-4']);
   });
 
+  it('takes the pod for lost when its copy of the checkpoint is gone: a reset may ask for what the job has deleted', async () => {
+    const gone = input({
+      fromEpoch: 2,
+      untilEpoch: 4,
+      checkpointFile: `${pod.jobDirectory}/checkpoints/gone.safetensors`,
+    });
+    assert.equal(await codeOf(run(gone)), 'POD_LOST');
+  });
+
   it('restores the checkpoint when the trainer stands elsewhere, in the middle of an epoch too', async () => {
     const first = await run();
     pod.trainer.onStep = (step) => (step === 7 ? Promise.reject(new Error('boom')) : Promise.resolve());

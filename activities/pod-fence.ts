@@ -21,6 +21,7 @@ interface Hold {
 export class PodFence {
   readonly #limitMs: number;
   #hold: Hold | null = null;
+  #lastHoldId: string | null = null;
   readonly #inside = new Map<string, number>();
 
   /** @param limitMs - a hold without an accepted heartbeat for this long is over */
@@ -31,12 +32,17 @@ export class PodFence {
   /**
    * Lets a job in.
    *
-   * @throws InternalError when another hold is still open: a pod has one slot
+   * @throws InternalError when another hold is still open: a pod has one slot; PodLostError for the hold that was here last,
+   *   which a reset brings back: its files are gone
    */
   open(holdId: string): void {
     if (this.#hold !== null) {
       throw new InternalError(`This pod is held by ${this.#hold.holdId} and can't be held by ${holdId} as well.`);
     }
+    if (holdId === this.#lastHoldId) {
+      throw new PodLostError('The pod has cleared away what it had of this hold. The job goes on from the bucket.');
+    }
+    this.#lastHoldId = holdId;
     this.#hold = { holdId, controller: new AbortController(), aliveAtMs: performance.now() };
   }
 

@@ -162,6 +162,14 @@ describe('PodFence', () => {
     await fence.vacated('b', 50);
   });
 
+  it('does not let in the hold that was here last: a reset brings it back when its files are gone', () => {
+    const fence = new PodFence(60_000);
+    fence.open('one');
+    fence.close('one', new PodLostError('over'));
+    assert.throws(() => fence.open('one'), PodLostError);
+    fence.open('two');
+  });
+
   it('lets one job in at a time', () => {
     const fence = new PodFence(1000);
     fence.open('a');

@@ -97,6 +97,8 @@ class S3ObjectStore implements ObjectStore {
     // The client can't rewind a stream, so it would not try again by itself.
     for (let attempt = 1; ; attempt++) {
       const body = createReadStream(file);
+      // A file that vanishes when the call is over already would end this process: nobody else listens by then.
+      body.on('error', () => undefined);
       try {
         await this.#call(`writing ${show(location)}`, options, (abort) =>
           this.#client.send(

@@ -25,8 +25,7 @@ import { holdPod } from './hold-pod.ts';
 import { inspectPictures } from './inspect-pictures.ts';
 import { notify } from './notify.ts';
 import { onHeldPod } from './on-held-pod.ts';
-import type { HeldPodScope } from './on-held-pod.ts';
-import { countingFailures } from './pod-rest.ts';
+import type { PodWorkInput, HeldPodScope } from './on-held-pod.ts';
 import { PreviewPainter } from './preview-painter.ts';
 import { ProgressPace } from './progress-pace.ts';
 import { promote } from './promote.ts';
@@ -64,9 +63,15 @@ export function createPodActivities(deps: PodDependencies): PodActivities {
   const { fence, rest } = deps;
   const pace = new ProgressPace(deps.progressIntervalMs);
   const painter = new PreviewPainter(deps);
-  const onPod = <Input extends { holdId: string }, Result>(
-    work: (input: Input, scope: HeldPodScope) => Promise<Result>,
-  ) => atTheEdge(countingFailures(rest, onHeldPod(fence, work)));
+  const onPod = <Input extends PodWorkInput, Result>(work: (input: Input, scope: HeldPodScope) => Promise<Result>) => {
+    const held = onHeldPod(fence, work);
+    return atTheEdge((input: Input) =>
+      held(input).catch((error: unknown) => {
+        rest.failed(error);
+        throw error;
+      }),
+    );
+  };
   return {
     holdPod: atTheEdge((input: HoldPodInput) => holdPod(input, deps)),
     download: onPod((input: DownloadInput, scope) => download(input, scope, deps)),

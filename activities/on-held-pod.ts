@@ -1,4 +1,6 @@
 import { Context } from '@temporalio/activity';
+import { existsSync } from 'node:fs';
+import { PodLostError } from '../common/errors.ts';
 import { lostWithFullDisk } from './disk-full.ts';
 import type { PodFence } from './pod-fence.ts';
 
@@ -10,6 +12,13 @@ export interface HeldPodScope {
   checkFence: () => void;
 }
 
+/** What every activity of the private queue is told. */
+export interface PodWorkInput {
+  holdId: string;
+  /** On the pod's disk, where the activity goes on from one. */
+  checkpointFile?: string | null;
+}
+
 /**
  * Wraps an activity of the private queue: it runs only while its job holds the pod, and fails with the reason when the
  * hold ends.
@@ -17,7 +26,7 @@ export interface HeldPodScope {
  * @param fence - the pod's
  * @param activity - the work
  */
-export function onHeldPod<Input extends { holdId: string }, Result>(
+export function onHeldPod<Input extends PodWorkInput, Result>(
   fence: PodFence,
   activity: (input: Input, scope: HeldPodScope) => Promise<Result>,
 ): (input: Input) => Promise<Result> {
@@ -28,9 +37,17 @@ export function onHeldPod<Input extends { holdId: string }, Result>(
       return await activity(input, { signal, checkFence: () => fence.check(input.holdId) });
     } catch (error) {
       // What an aborted call fails with says nothing: the reason of the abort does.
-      throw signal.aborted ? signal.reason : lostWithFullDisk(error);
+      throw signal.aborted ? signal.reason : lostWithCheckpoint(lostWithFullDisk(error), input);
     } finally {
       held.leave();
     }
   };
+}
+
+/** Before a reset the job may have come further on this pod: it then deleted the file that it is asked for now. */
+function lostWithCheckpoint(error: unknown, { checkpointFile = null }: PodWorkInput): unknown {
+  if (checkpointFile === null || existsSync(checkpointFile)) return error;
+  return new PodLostError("The pod's copy of the checkpoint is gone. The job goes on from the one in the bucket.", {
+    cause: error,
+  });
 }

@@ -44,23 +44,3 @@ export class PodRest {
     return this.#nowMs() < this.#untilMs ? this.#reason : null;
   }
 }
-
-/**
- * Wraps work of a pod so that its failures are counted.
- *
- * @param rest - the pod's
- * @param activity - the work
- */
-export function countingFailures<Input, Result>(
-  rest: PodRest,
-  activity: (input: Input) => Promise<Result>,
-): (input: Input) => Promise<Result> {
-  return async (input) => {
-    try {
-      return await activity(input);
-    } catch (error) {
-      rest.failed(error);
-      throw error;
-    }
-  };
-}

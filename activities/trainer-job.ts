@@ -1,5 +1,3 @@
-import { existsSync } from 'node:fs';
-import { PodLostError } from '../common/errors.ts';
 import type { TrainerJob } from '../common/trainer.ts';
 import { completeTrainingConfig } from '../common/training-config.ts';
 import type { TrainingConfig } from '../common/types.ts';
@@ -20,7 +18,6 @@ export interface RunInput {
  *
  * @param checkpointFile - restored when it does not stand there already; null: from the start
  * @param signal - ends the trainer while it loads
- * @throws PodLostError when `checkpointFile` is gone; whatever `Trainer.prepare` throws
  */
 export async function standAt(
   run: RunInput & { steps: number; checkpointFile: string | null },
@@ -40,13 +37,5 @@ export async function standAt(
     config: completeTrainingConfig(run.config),
     logLabels: { style: run.styleId, task: run.taskId, pod: pod.host },
   };
-  try {
-    await trainer.prepare(job, run.checkpointFile, signal);
-  } catch (error) {
-    if (run.checkpointFile === null || existsSync(run.checkpointFile)) throw error;
-    // Before a reset the job may have come further on this pod: it then deleted what it is asked to go on from now.
-    throw new PodLostError("The pod's copy of the checkpoint is gone. The job goes on from the one in the bucket.", {
-      cause: error,
-    });
-  }
+  await trainer.prepare(job, run.checkpointFile, signal);
 }

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   CopyObjectCommand,
@@ -96,11 +96,11 @@ class S3ObjectStore implements ObjectStore {
     const { sizeBytes, sha256, md5Base64 } = await hashFile(file);
     // The client can't rewind a stream, so it would not try again by itself.
     for (let attempt = 1; ; attempt++) {
-      const body = createReadStream(file);
-      // A file that vanishes when the call is over already would end this process: nobody else listens by then.
-      body.on('error', () => undefined);
+      // Opened here and not by the stream, which would tell of a file that is gone when nobody listens yet.
+      const body = (await open(file)).createReadStream();
+      const unreadable = new Promise<never>((_, reject) => body.on('error', reject));
       try {
-        await this.#call(`writing ${show(location)}`, options, (abort) =>
+        const send = this.#call(`writing ${show(location)}`, options, (abort) =>
           this.#client.send(
             new PutObjectCommand({
               Bucket: location.bucket,
@@ -112,6 +112,7 @@ class S3ObjectStore implements ObjectStore {
             abort,
           ),
         );
+        await Promise.race([send, unreadable]);
         return { sizeBytes, sha256 };
       } catch (error) {
         if (!(error instanceof StorageUnavailableError) || attempt === ATTEMPTS) throw error;

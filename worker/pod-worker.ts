@@ -18,7 +18,7 @@ import { jobLogInterceptor } from './job-log.ts';
 import { checkStore } from './check-store.ts';
 import { createObjectStore } from './object-store.ts';
 import { once } from './once.ts';
-import { podCheck } from './pod-fault.ts';
+import { podCheck } from './pod-check.ts';
 import { PodSlot } from './pod-slot.ts';
 import { runUntilAborted, unlessAborted } from './run-until-aborted.ts';
 import { openScratch } from './scratch.ts';

@@ -54,6 +54,11 @@ describe('checkpoint', () => {
     return parseManifest(pod.store.objects.get(key) ?? Buffer.of(), key, JOB);
   }
 
+  it('counts as a lost pod where its file is gone: a reset may ask for one that the job has deleted', async () => {
+    const gone = { checkpointFile: `${pod.jobDirectory}/checkpoints/gone.safetensors` };
+    await assert.rejects(commit(10, 'f', false, null, gone), { type: 'POD_LOST' });
+  });
+
   it('is found again, with its losses', async () => {
     const { checkpoint } = await commit(10);
     assert.deepEqual(checkpoint, { manifestKey: manifestKey(JOB, 10), epoch: 10, step: 120, fingerprint: 'f' });

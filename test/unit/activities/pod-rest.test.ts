@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createPodActivities } from '../../../activities/index.ts';
-import { PodRest, countingFailures } from '../../../activities/pod-rest.ts';
+import { PodRest } from '../../../activities/pod-rest.ts';
 import {
   GpuFaultError,
   GpuOutOfMemoryError,
@@ -56,18 +56,6 @@ describe('PodRest', () => {
     rest.failed(new StorageUnavailableError('Down.'));
     rest.failed(new Error('Something.'));
     assert.equal(rest.reason, null);
-  });
-
-  it('hears of the failures of what it is put around', async () => {
-    const error = new GpuFaultError('Gone.');
-    const work = countingFailures(rest, async (fails: boolean) => {
-      if (fails) throw error;
-      return 'done';
-    });
-    assert.equal(await work(false), 'done');
-    assert.equal(rest.reason, null);
-    await assert.rejects(work(true), error);
-    assert.notEqual(rest.reason, null);
   });
 });
 

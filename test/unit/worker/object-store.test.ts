@@ -173,6 +173,18 @@ describe('object store against a server that misbehaves', () => {
     assert.equal(result.sha256, 'd1b2a59fbea7e20077af9f91b27e95e865061b270be03ff539ab3b73587882e8');
   });
 
+  it('an upload whose file vanishes fails, and the process goes on', async () => {
+    writeFileSync(file, 'contents');
+    answers = [
+      (request, response) => {
+        rmSync(file);
+        status(503, 'SlowDown')(request, response);
+      },
+    ];
+    await assert.rejects(store.uploadFile(file, location), { message: /ENOENT|not exist/ });
+    assert.equal(requests, 1);
+  });
+
   it('a lost race is tried again, a taken key is not an error', async () => {
     answers = [status(409, 'ConditionalRequestConflict'), status(412, 'PreconditionFailed')];
     assert.equal(await store.putIfAbsent(location, 'body'), 'exists');

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GpuFaultError, StorageUnavailableError } from '../../../common/errors.ts';
 import type { TrainerRuntime } from '../../../common/trainer.ts';
-import { podCheck } from '../../../worker/pod-fault.ts';
+import { podCheck } from '../../../worker/pod-check.ts';
 
 const RUNTIME: TrainerRuntime = {
   ...{ device: 'cpu', gpuName: null, gpuMemoryMiB: null, torch: '2.11.0', threadCount: 1 },
@@ -21,7 +21,7 @@ describe('podCheck', () => {
   const kill = async () => void kills++;
 
   before(async () => {
-    scratch = await mkdtemp(path.join(tmpdir(), 'pod-fault-'));
+    scratch = await mkdtemp(path.join(tmpdir(), 'pod-check-'));
   });
 
   beforeEach(() => {

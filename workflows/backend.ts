@@ -1,9 +1,10 @@
-import { condition, sleep } from '@temporalio/workflow';
+import { condition } from '@temporalio/workflow';
 import type { NotifyInput } from '../common/activity-types.ts';
 import type { ActivityLimits, TrainStatus, TrainStyleInput } from '../common/types.ts';
 import type { Calls } from './calls.ts';
 import { jobFailureOf } from './failures.ts';
 import type { JobFailure } from './failures.ts';
+import { insistOn } from './insist-on.ts';
 
 /** Time for the answer of a progress notice to get here, beyond the limit of its call. */
 const PROGRESS_GRACE_MS = 1_000;
@@ -65,8 +66,7 @@ export interface Delivery {
 }
 
 /**
- * Delivers a final notice, for days if need be. Each try is an activity of its own that always ends with the backend's
- * answer: a limit over several tries would cut one off whose notice the backend has taken already.
+ * Delivers a final notice, for days if need be.
  *
  * @param notice - `complete` or `failed`
  * @returns null when the backend took it, else why it never will
@@ -76,20 +76,11 @@ export async function deliverNotice(
   { calls, limits, waiting }: Delivery,
 ): Promise<JobFailure | null> {
   const summary = notice.kind === 'failed' ? `failed: ${notice.errorCode}` : notice.kind;
-  const { initialIntervalMs, backoffCoefficient, maximumIntervalMs } = limits.retry;
-  const startedAtMs = Date.now();
-  for (let pauseMs = initialIntervalMs; ; pauseMs = Math.min(pauseMs * backoffCoefficient, maximumIntervalMs)) {
-    try {
-      await calls.notify({ summary }, notice);
-      return null;
-    } catch (error) {
-      const failure = jobFailureOf(error);
-      const waitMs = Math.max(pauseMs, failure.retryAfterMs ?? 0);
-      const isTooLate = Date.now() - startedAtMs + waitMs >= (limits.scheduleToCloseMs ?? Infinity);
-      if (!mayPass(failure) || isTooLate) return failure;
-      waiting(failure);
-      await sleep(waitMs);
-    }
+  try {
+    await insistOn(() => calls.notify({ summary }, notice), { limits, mayPass, waiting });
+    return null;
+  } catch (error) {
+    return jobFailureOf(error);
   }
 }
 

@@ -1,6 +1,7 @@
 import { ActivityCancellationType, proxyActivities, workflowInfo } from '@temporalio/workflow';
 import type { ActivityOptions } from '@temporalio/workflow';
 import type { ControlActivities, PicturesActivities, PodActivities } from '../activities/index.ts';
+import { ERROR_CLASSES } from '../common/errors.ts';
 import { picturesQueue } from '../common/pictures-queue.ts';
 import type { ActivityLimits, WorkflowSettings } from '../common/types.ts';
 
@@ -19,6 +20,12 @@ function optionsOf(limits: ActivityLimits): ActivityOptions {
     },
   };
 }
+
+/**
+ * What an activity itself has to say comes back to the job, which shows it and decides. Temporal alone repeats only what a
+ * worker did not bring to an end.
+ */
+const OWN_ERRORS = Object.keys(ERROR_CLASSES).filter((code) => code !== 'WORKER_SHUTDOWN');
 
 /** Options of one call that are not in the configuration. */
 export interface CallExtras {
@@ -72,10 +79,14 @@ function boundInspection(limits: ActivityLimits): NonNullable<Calls['inspectPict
 export function bindActivities(settings: WorkflowSettings): Calls {
   const { limits } = settings;
   // Activities of the control workers are short: nobody waits until a cancel has reached them.
-  const controlOptions = (name: 'findResumePoint' | 'promote' | 'notifyProgress'): ActivityOptions => ({
-    ...optionsOf(limits[name]),
-    cancellationType: ActivityCancellationType.TRY_CANCEL,
-  });
+  const controlOptions = (name: 'findResumePoint' | 'promote' | 'notifyProgress'): ActivityOptions => {
+    const options = optionsOf(limits[name]);
+    return {
+      ...options,
+      retry: { ...options.retry, nonRetryableErrorTypes: OWN_ERRORS },
+      cancellationType: ActivityCancellationType.TRY_CANCEL,
+    };
+  };
   const control = (name: Parameters<typeof controlOptions>[0]) =>
     proxyActivities<ControlActivities>(controlOptions(name));
   const { startToCloseMs } = limits.notify;

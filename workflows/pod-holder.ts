@@ -45,6 +45,8 @@ export class PodHolder {
    */
   async withPod<Result>(request: HoldRequest, work: (pod: PodHeld) => Promise<Result>): Promise<Result> {
     const moved = Promise.withResolvers<never>();
+    // It may come when nobody races against it any more.
+    moved.promise.catch(() => undefined);
     const session: Session = { holdId: uuid4(), pod: null, end: moved.reject };
     this.#session = session;
     const holdScope = await CancellationScope.nonCancellable(async () => new CancellationScope({ cancellable: true }));

@@ -1,4 +1,4 @@
-import { CancellationScope, condition, sleep, uuid4 } from '@temporalio/workflow';
+import { CancellationScope, condition, patched, sleep, uuid4 } from '@temporalio/workflow';
 import { checkJobRequest } from '../common/job-request.ts';
 import type { NotifyInput } from '../common/activity-types.ts';
 import type { TrainPhase, TrainStyleInput, TrainStyleResult } from '../common/types.ts';
@@ -15,6 +15,7 @@ import {
   podLost,
 } from './failures.ts';
 import type { JobFailure } from './failures.ts';
+import { insistOn } from './insist-on.ts';
 import { inspectPictures } from './inspect-pictures.ts';
 import { JobView } from './job-view.ts';
 import { Operator } from './operator.ts';
@@ -24,6 +25,8 @@ import type { PodWorkContext, StagedWeights } from './work-on-pod.ts';
 
 /** Phases whose start the backend hears of; the last ones have notices of their own. */
 const ANNOUNCED_PHASES: readonly TrainPhase[] = ['waiting-for-pod', 'preparing', 'training', 'publishing'];
+/** Likewise, though jobs of before said nothing of them. */
+const PHASES_OF_WAITING: readonly TrainPhase[] = ['queued', 'paused', 'awaiting-operator'];
 
 /**
  * Trains a style: holds a pod, trains on it from the newest checkpoint in the bucket, publishes the weights and tells
@@ -66,7 +69,7 @@ class Job {
       taskId,
       searchAttributes: settings.searchAttributes,
       onPhase: (status) => {
-        if (!ANNOUNCED_PHASES.includes(status.phase)) return;
+        if (!isAnnounced(status.phase)) return;
         const epochsLeft = (status.totalEpochs ?? 0) - status.epoch;
         const leftMs = this.#msPerEpoch === null ? null : epochsLeft * this.#msPerEpoch;
         this.#backend.tellProgress(status, leftMs && Math.round(leftMs / 1000));
@@ -109,12 +112,17 @@ class Job {
 
   /** Moves the staged weights to their final place and tells the backend; undelivered news don't undo the training. */
   async publish(staged: StagedWeights): Promise<TrainStyleResult> {
-    const { styleId, taskId, webhookOrigin } = this.#input;
+    const { styleId, taskId, webhookOrigin, settings } = this.#input;
     const { upload, loss, epochs, rank, alpha } = staged;
     this.#view.holdsPod(null);
     this.#view.enter('publishing', 'Moving the weights to their final place.');
     const { stagingPrefix, objects } = upload;
-    const { modelUri } = await this.#calls.promote({ styleId, taskId, stagingPrefix, objects });
+    const { modelUri } = await insistOn(() => this.#calls.promote({ styleId, taskId, stagingPrefix, objects }), {
+      limits: settings.limits.promote,
+      mayPass: ({ retryable }) => retryable && patched('promote-again'),
+      waiting: ({ code, message }) =>
+        this.#view.explain(`The weights are not in place yet (${code}: ${message}) Trying on.`),
+    });
     const undelivered = await this.#deliver({
       kind: 'complete',
       styleId,
@@ -221,6 +229,11 @@ class Job {
     if (phase !== 'preparing' && phase !== 'training') return;
     this.#view.enter(phase, this.#operator.paused ? PAUSING : null);
   }
+}
+
+function isAnnounced(phase: TrainPhase): boolean {
+  if (ANNOUNCED_PHASES.includes(phase)) return true;
+  return PHASES_OF_WAITING.includes(phase) && patched('waiting-announced');
 }
 
 const CANCELLED: JobFailure = {

@@ -1,5 +1,4 @@
 import { ApplicationFailure, CancelledFailure, CancellationScope, patched, sleep } from '@temporalio/workflow';
-import type { ErrorCode } from '../common/errors.ts';
 import type { DownloadResult, UploadResult } from '../common/activity-types.ts';
 import type { CheckpointRef, PodHeld, TrainStyleInput, TrainingConfig } from '../common/types.ts';
 import { earlyStopReason } from '../common/validation.ts';
@@ -144,12 +143,11 @@ export class PodWork {
     const { calls, view, input, paused, damagedManifests } = this.#context;
     const { styleId, taskId, images, tags, parameters } = input;
     for (;;) {
-      const found = await calls.findResumePoint({
-        styleId,
-        taskId,
-        excludedManifestKeys: [...damagedManifests.values()],
-      });
-      this.#leaveIfCancelled();
+      const found = await this.#retrying(
+        () => calls.findResumePoint({ styleId, taskId, excludedManifestKeys: [...damagedManifests.values()] }),
+        // Jobs of before that had tried for an hour gave the pod back.
+        () => !patched('resume-point-again'),
+      );
       view.resumesFrom(found);
       view.explain(paused() ? PAUSING : `Downloading ${images.length} pictures to ${this.#pod.host}.`);
       const resumeFrom = found.checkpoint;
@@ -161,7 +159,7 @@ export class PodWork {
               { summary: `${images.length} pictures to ${this.#pod.host}${from}` },
               { ...this.#ids, images, tags, parameters, resumeFrom },
             ),
-          resumeFrom === null ? null : 'CHECKSUM_MISMATCH',
+          ({ code }) => resumeFrom !== null && code === 'CHECKSUM_MISMATCH',
         );
         return { resumeFrom, data };
       } catch (error) {
@@ -243,15 +241,18 @@ export class PodWork {
   /**
    * Repeats what failed for a reason that may pass, on the same pod unless the pod itself is in doubt.
    *
-   * @param except - a code that the caller deals with
+   * @param except - failures that the caller deals with
    */
-  #retrying<Result>(attempt: () => Promise<Result>, except: ErrorCode | null = null): Promise<Result> {
+  #retrying<Result>(
+    attempt: () => Promise<Result>,
+    except: (failure: JobFailure) => boolean = () => false,
+  ): Promise<Result> {
     const result = this.#attempts(attempt, except);
     this.#running.push(result);
     return result;
   }
 
-  async #attempts<Result>(attempt: () => Promise<Result>, except: ErrorCode | null): Promise<Result> {
+  async #attempts<Result>(attempt: () => Promise<Result>, except: (failure: JobFailure) => boolean): Promise<Result> {
     const { budgets, view } = this.#context;
     for (;;) {
       try {
@@ -261,7 +262,7 @@ export class PodWork {
       } catch (error) {
         this.#leaveIfCancelled();
         const failure = jobFailureOf(error);
-        if (failure.kind !== 'application' || suspectsPod(failure.code) || failure.code === except) throw error;
+        if (failure.kind !== 'application' || suspectsPod(failure.code) || except(failure)) throw error;
         // Judged by who holds the next pod, and by nobody else: each failure counts once.
         if (budgets.isEnoughOfPod(failure) && patched('store-from-elsewhere')) throw error;
         const verdict = budgets.judge(failure);

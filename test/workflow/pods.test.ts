@@ -141,11 +141,13 @@ describe('trainStyle and its pods', function () {
       assert.ok(world.log.includes('trainEpochChunk@a 20-30 done'));
     });
 
-    it('ends the wait for a pod', async () => {
+    it('ends the wait for a pod, and the backend hears of it', async () => {
       const handle = await scene.start();
       await inPhase(handle, 'waiting-for-pod');
+      await until(() => scene.world.notices.length === 1, 'notice of the wait for a pod');
       await handle.signal('pauseTraining');
       await inPhase(handle, 'paused');
+      await until(() => scene.world.notices.length === 2, 'notice of the pause');
       await scene.addPod('a');
       await new Promise((resolve) => setTimeout(resolve, 300));
       assert.deepEqual(scene.world.loggedOf('holdPod'), []);

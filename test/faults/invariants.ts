@@ -95,14 +95,21 @@ export function littleAgain({ events, isDamaged, firstSteps }: Evidence): string
   const limit = CHUNK_EPOCHS * (isDamaged ? 3 : 2);
   let reached = 0;
   let committed = 0;
+  let inVain = 0;
   for (const { scheduled, completed } of events) {
     if (completed?.activity === 'checkpoint') committed = Math.max(committed, completed.epoch ?? 0);
     if (scheduled?.chunk === undefined) continue;
-    const { fromEpoch, untilEpoch, atMs, endedAtMs } = scheduled.chunk;
+    const { fromEpoch, untilEpoch, atMs, endedAtMs, isCalledOff } = scheduled.chunk;
     // After a reset a chunk of before may be asked for once more, on a pod that is gone from the job: nobody trains it.
     const isTrained = (step: { atMs: number; epoch: number }) =>
       step.epoch === fromEpoch && step.atMs >= atMs && step.atMs <= endedAtMs + LOG_LAG_MS;
     if (!firstSteps.some(isTrained)) continue;
+    // Or on one that did not know yet that it was gone: it got no further than this chunk.
+    if (isCalledOff && fromEpoch < committed) {
+      inVain += untilEpoch - fromEpoch;
+      if (inVain > limit) faults.push(`${inVain} epochs were trained that nobody wanted`);
+      continue;
+    }
     if (reached - fromEpoch > limit) faults.push(`went back from epoch ${reached} to ${fromEpoch}`);
     if (fromEpoch < committed && !isDamaged) faults.push(`epoch ${committed} was committed, trained from ${fromEpoch}`);
     reached = Math.max(reached, untilEpoch);

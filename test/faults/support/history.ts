@@ -17,6 +17,8 @@ export interface Chunk {
   /** From when until when: while it was not done, or was given up. */
   atMs: number;
   endedAtMs: number;
+  /** Its result, if there came one, does not count any more. */
+  isCalledOff: boolean;
 }
 
 function firstPayload(payloads: { data?: Uint8Array | null }[] | null | undefined): unknown {
@@ -52,6 +54,9 @@ function readEvent(event: RawEvent, activities: Map<string, { activity: string; 
   }
   const chunk = activities.get(String(endOf(event)?.scheduledEventId))?.chunk;
   if (chunk !== undefined) chunk.endedAtMs = timeOf(event);
+  const calledOff = event.activityTaskCancelRequestedEventAttributes;
+  const unwanted = activities.get(String(calledOff?.scheduledEventId))?.chunk;
+  if (unwanted !== undefined) unwanted.isCalledOff = true;
   const signalled = event.workflowExecutionSignaledEventAttributes;
   if (signalled?.signalName === 'podHeld') {
     const { queue } = firstPayload(signalled.input?.payloads) as { queue: string };
@@ -68,7 +73,7 @@ function readEvent(event: RawEvent, activities: Map<string, { activity: string; 
 function readChunk(event: RawEvent): Chunk {
   const input = firstPayload(event.activityTaskScheduledEventAttributes?.input?.payloads) as Partial<Chunk>;
   const { fromEpoch = 0, untilEpoch = 0 } = input;
-  return { fromEpoch, untilEpoch, atMs: timeOf(event), endedAtMs: Infinity };
+  return { fromEpoch, untilEpoch, atMs: timeOf(event), endedAtMs: Infinity, isCalledOff: false };
 }
 
 /** What says that an activity is over, if the event does. */

@@ -17,6 +17,7 @@ import { fetchPictures } from './fetch-pictures.ts';
 import { runFingerprint } from './fingerprint.ts';
 import { withHeartbeats } from './heartbeats.ts';
 import { checkpointFile, imageDirectory } from './job-files.ts';
+import { KeptPictures } from './kept-pictures.ts';
 import type { HeldPodScope } from './on-held-pod.ts';
 
 /** A damaged read may be the network's fault: the store is asked once more before the checkpoint counts as damaged. */
@@ -50,6 +51,7 @@ export async function download(
     const { resolutionPx, resizeMode, triggerWord } = config;
     const { pictures, report, fault } = await fetchPictures(input.images, {
       store: deps.store,
+      kept: new KeptPictures(input, deps),
       rules: deps.imageRules,
       directory,
       fallbackCaption: input.tags.length > 0 ? input.tags.join(', ') : deps.instancePrompt,

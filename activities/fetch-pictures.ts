@@ -20,6 +20,7 @@ import { byCodePoint } from '../native/trainer/dataset.ts';
 import { JOB_PICTURE_LIMITS, PictureFault } from '../native/trainer/picture.ts';
 import { PictureInspector } from '../native/trainer/picture-inspector.ts';
 import { inParallel } from './in-parallel.ts';
+import type { KeptPictures } from './kept-pictures.ts';
 import { pictureNames } from './picture-names.ts';
 
 const PARALLEL = 8;
@@ -31,6 +32,8 @@ const WEB_PAGE = /^<(!doctype|html)/i;
 /** A picture on this machine's disk. */
 export interface FetchedPicture {
   name: string;
+  /** Where it came from by itself, as in the message; null: from the job's own copy, or from a place that does not expire. */
+  url: string | null;
   sha256: string;
   captionSha256: string;
   report: PictureReport;
@@ -39,6 +42,8 @@ export interface FetchedPicture {
 /** How {@link fetchPictures} works. */
 export interface FetchOptions {
   store: ObjectStore;
+  /** The job's own copies, which are preferred to what a URL gives. */
+  kept: KeptPictures;
   rules: ImageUriRules;
   /** Empty directory that receives pictures and captions. */
   directory: string;
@@ -79,6 +84,7 @@ class Fault {
 
 /** One picture to fetch. */
 interface Wanted {
+  uri: string;
   location: ImageLocation;
   /** On the disk. */
   name: string;
@@ -106,7 +112,8 @@ export async function fetchPictures(uris: readonly string[], options: FetchOptio
     outcomes = await inParallel(located, PARALLEL, async (location, index) => {
       if (location instanceof Fault) return location;
       if (unavailable.length >= MAX_UNAVAILABLE) return null;
-      const wanted = { location, name: nameOf.get(location) ?? '', shown: redactUri(uris[index] ?? '') };
+      const uri = uris[index] ?? '';
+      const wanted = { uri, location, name: nameOf.get(location) ?? '', shown: redactUri(uri) };
       const picture = await fetchPicture(wanted, inspector, options).catch((error: unknown) => {
         // What is wrong with others is worth more than a store that may be back soon.
         if (!(error instanceof StorageUnavailableError)) throw error;
@@ -140,22 +147,46 @@ function locate(uri: string, rules: ImageUriRules): ImageLocation | Fault {
 }
 
 async function fetchPicture(
-  { location, name, shown }: Wanted,
+  wanted: Wanted,
   inspector: PictureInspector,
   options: FetchOptions,
 ): Promise<FetchedPicture | Fault> {
-  const { store, directory, signal, fallbackCaption, plan } = options;
-  const file = path.join(directory, name);
+  const { directory, fallbackCaption, plan } = options;
+  const { name, shown } = wanted;
+  const fetched = (await fetchKept(wanted, options)) ?? (await fetchOriginal(wanted, options));
+  if (fetched instanceof Fault) return fetched;
+  const found = await inspector.inspect({ directory, name, options: { ...plan, fallbackCaption } });
+  const report = { ...found, captionFrom: fetched.captionFrom };
+  if (found.faults.length > 0) return new Fault('invalid', `${shown} ${found.faults.join(', and ')}`, report);
+  const { url, sha256, captionSha256 } = fetched;
+  return { name, url, sha256, captionSha256, report };
+}
+
+/** What was fetched of a picture. */
+type Fetched = Pick<FetchedPicture, 'url' | 'sha256'> & Caption;
+type Caption = Pick<FetchedPicture, 'captionSha256'> & Pick<PictureReport, 'captionFrom'>;
+
+async function fetchKept({ uri, location, name }: Wanted, options: FetchOptions): Promise<Fetched | null> {
+  if (location.kind !== 'url') return null;
+  const { directory, signal } = options;
+  const copy = await options.kept.fetch(uri, directory, name, signal);
+  if (copy === null) return null;
+  const { picture, caption } = copy;
+  const ofPicture = { url: null, sha256: picture.sha256 };
+  if (caption !== null) return { ...ofPicture, captionSha256: caption.sha256, captionFrom: 'file' };
+  return { ...ofPicture, ...(await writeFallback(name, options)) };
+}
+
+async function fetchOriginal({ uri, location, name, shown }: Wanted, options: FetchOptions): Promise<Fetched | Fault> {
+  const { store, directory, signal } = options;
   const faultOf = (kind: Fault['kind'], text: string, fault: string) =>
     new Fault(kind, text, faultyReport(name, fault));
   try {
-    const fetched = await store.downloadImage(location, file, { maxBytes: JOB_PICTURE_LIMITS.maxBytes, signal });
+    const { maxBytes } = JOB_PICTURE_LIMITS;
+    const fetched = await store.downloadImage(location, path.join(directory, name), { maxBytes, signal });
     if (fetched === null) return faultOf('missing', `${shown} does not exist`, 'does not exist');
-    const { captionSha256, captionFrom } = await fetchCaption(location, name, options);
-    const found = await inspector.inspect({ directory, name, options: { ...plan, fallbackCaption } });
-    const report = { ...found, captionFrom };
-    if (found.faults.length > 0) return new Fault('invalid', `${shown} ${found.faults.join(', and ')}`, report);
-    return { name, sha256: fetched.sha256, captionSha256, report };
+    const url = location.kind === 'url' ? uri : null;
+    return { url, sha256: fetched.sha256, ...(await fetchCaption(location, name, options)) };
   } catch (error) {
     if (!(error instanceof BrushworkError)) throw error;
     const { message } = error;
@@ -166,16 +197,17 @@ async function fetchPicture(
   }
 }
 
-async function fetchCaption(
-  location: ImageLocation,
-  name: string,
-  { store, directory, fallbackCaption, signal }: FetchOptions,
-): Promise<{ captionSha256: string } & Pick<PictureReport, 'captionFrom'>> {
+async function fetchCaption(location: ImageLocation, name: string, options: FetchOptions): Promise<Caption> {
+  const { store, directory, signal } = options;
   const file = path.join(directory, captionFile(name));
   const from = captionLocation(location);
   const fetched = from === null ? null : await fetchIfAllowed(store, from, file, signal);
   if (fetched !== null && (await saysSomething(file))) return { captionSha256: fetched, captionFrom: 'file' };
-  await writeFile(file, fallbackCaption);
+  return writeFallback(name, options);
+}
+
+async function writeFallback(name: string, { directory, fallbackCaption }: FetchOptions): Promise<Caption> {
+  await writeFile(path.join(directory, captionFile(name)), fallbackCaption);
   return { captionSha256: createHash('sha256').update(fallbackCaption).digest('hex'), captionFrom: 'fallback' };
 }
 

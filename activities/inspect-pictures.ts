@@ -13,12 +13,14 @@ import { doubtsForHistory, logReport } from './data-report-lines.ts';
 import type { PicturesDependencies } from './dependencies.ts';
 import { heartbeatDirectly } from './direct-heartbeat.ts';
 import { fetchPictures } from './fetch-pictures.ts';
+import type { FetchedPicture } from './fetch-pictures.ts';
+import { KeptPictures } from './kept-pictures.ts';
 
 const ASK_LIMIT_MS = 2_000;
 
 /**
  * Looks at a job's pictures and captions before any pod is taken, by the same code and the same rules as `download`, and
- * puts a report on them into the bucket. Nothing but the report stays: the pod fetches and verifies for itself.
+ * puts a report on them into the bucket. Pictures that come by URL, which may expire, are kept there too. The pod fetches and verifies for itself.
  *
  * @throws what is wrong with the pictures, all of them named at once, see `fetchPictures`
  */
@@ -50,8 +52,10 @@ async function look(
   const config = trainingConfigFor(parameters, deps.recipe, { imageCount: images.length, mixedPrecisionDefault: 'no' });
   const { resolutionPx, resizeMode, triggerWord } = config;
   let done = 0;
-  const { report, fault } = await fetchPictures(images, {
+  const kept = new KeptPictures(input, deps);
+  const { pictures, report, fault } = await fetchPictures(images, {
     store: deps.store,
+    kept,
     rules: deps.imageRules,
     directory,
     fallbackCaption: tags.length > 0 ? tags.join(', ') : deps.instancePrompt,
@@ -66,7 +70,18 @@ async function look(
   await faultPoint('inspect:end', input.taskId);
   const reportUri = await writeReport(input, report, config, deps);
   if (fault !== null) throw fault;
+  await keepPictures(pictures, directory, kept);
   return { doubts: doubtsForHistory(report, 'the data report'), reportUri };
+}
+
+/** Those that came by URL: the pods, and the job when it is redone, find them in the bucket. */
+async function keepPictures(pictures: readonly FetchedPicture[], directory: string, kept: KeptPictures): Promise<void> {
+  const { cancellationSignal: signal } = Context.current();
+  const byUrl = pictures.flatMap(({ url, name, report }) =>
+    url === null ? [] : [{ uri: url, name, hasCaption: report.captionFrom === 'file' }],
+  );
+  if (byUrl.length === 0 || (await heartbeatDirectly(ASK_LIMIT_MS)) === 'unknown') return;
+  await kept.keep(byUrl, directory, signal);
 }
 
 /** The report is for people: a store that does not take it holds no job up, and hides no fault of the pictures. */

@@ -29,7 +29,10 @@ export function progressNotice(
 
 /** Tells the backend about a job; its errors say whether to try again. */
 export async function notify(input: NotifyInput, deps: ControlDependencies): Promise<void> {
-  if (input.kind === 'progress') return send(input, deps);
+  if (input.kind === 'progress') {
+    await checkIsWanted();
+    return send(input, deps);
+  }
   await faultPoint('notify:begin', input.taskId);
   await checkIsWanted();
   await send(input, deps);

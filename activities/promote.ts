@@ -1,4 +1,6 @@
 import { Context } from '@temporalio/activity';
+import { createHash } from 'node:crypto';
+import { keptPicturesPrefix } from '../common/checkpoint-manifest.ts';
 import { InternalError, StorageUnavailableError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
 import type { PromoteInput, PromoteResult } from '../common/activity-types.ts';
@@ -32,9 +34,8 @@ export async function promote(input: PromoteInput, deps: ControlDependencies): P
   for (const object of ordered) {
     const to = { bucket, key: targetKey(object) };
     // An earlier attempt may have come as far as deleting the source: then the target must be whole.
-    const copied =
-      (await store.copy({ bucket, key: object.key }, to, { signal })) ?? (await store.head(to, { signal }));
-    if (copied?.sizeBytes === object.sizeBytes) continue;
+    const copied = await store.copy({ bucket, key: object.key }, to, { signal });
+    if (copied === null ? await isThere(object, to.key, signal, deps) : copied.sizeBytes === object.sizeBytes) continue;
     throw new StorageUnavailableError(`${to.key} is not whole after copying it from ${object.key}.`);
   }
   await faultPoint('promote:copied', input.taskId);
@@ -43,9 +44,24 @@ export async function promote(input: PromoteInput, deps: ControlDependencies): P
   const older = { ...input, newestEpoch: Infinity, count: deps.keepFinalCheckpoints };
   await cleanUp(optional, () => clear(optional, new Set(ordered.map(targetKey)), signal, deps), CLEAN_UP_ATTEMPTS);
   await cleanUp(staging, () => clear(staging, new Set(), signal, deps), CLEAN_UP_ATTEMPTS);
+  const pictures = keptPicturesPrefix(input);
+  if (older.count === 0) await cleanUp(pictures, () => clear(pictures, new Set(), signal, deps), CLEAN_UP_ATTEMPTS);
   await cleanUp('older checkpoints', () => pruneCheckpoints(older, signal, deps), CLEAN_UP_ATTEMPTS);
   await faultPoint('promote:end', input.taskId);
   return { modelUri: `${uriScheme}://${bucket}/${weightsKey}` };
+}
+
+/** Compares contents: weights of another training of the same style are of the same size. */
+async function isThere(
+  { sizeBytes, sha256 }: ManifestObject,
+  key: string,
+  signal: AbortSignal,
+  { store, bucket }: ControlDependencies,
+): Promise<boolean> {
+  const found = await store.head({ bucket, key }, { signal });
+  if (found?.sizeBytes !== sizeBytes) return false;
+  const bytes = await store.getBytes({ bucket, key }, { maxBytes: sizeBytes, signal });
+  return bytes !== null && createHash('sha256').update(bytes).digest('hex') === sha256;
 }
 
 /** Deletes all but `kept`. */

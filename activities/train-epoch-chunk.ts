@@ -30,7 +30,7 @@ const STOP_LIMIT_MS = 5_000;
  */
 export async function trainEpochChunk(
   input: TrainEpochChunkInput,
-  { signal }: HeldPodScope,
+  { signal, checkFence }: HeldPodScope,
   deps: PodDependencies,
   pace: ProgressPace,
   painter: PreviewPainter,
@@ -41,9 +41,11 @@ export async function trainEpochChunk(
   const watch = new StallWatch(timing);
   const over = AbortSignal.any([signal, watch.signal]);
   const meter = new EpochMeter(input);
-  const notices = pace.send(input.holdId, (noticeSignal) =>
-    deps.backend.progress(input.webhookOrigin, meter.notice(input.styleId), noticeSignal),
-  );
+  const notices = pace.send(input.holdId, async (noticeSignal) => {
+    // A pod that was frozen wakes with a notice that is due, and the job may have ended elsewhere.
+    checkFence();
+    await deps.backend.progress(input.webhookOrigin, meter.notice(input.styleId), noticeSignal);
+  });
   const beat = setInterval(() => context.heartbeat(meter.progress()), timing.beatMs);
   let ending: NodeJS.Timeout | null = null;
   const endTrainer = () => {

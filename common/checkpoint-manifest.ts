@@ -53,6 +53,11 @@ export function dataReportKey(job: JobKeys, extension: 'json' | 'txt'): string {
   return `${checkpointPrefix(job)}data-report.${extension}`;
 }
 
+/** Below this lie copies of the pictures that a job was ordered with and that may be gone later. */
+export function keptPicturesPrefix(job: JobKeys): string {
+  return `${checkpointPrefix(job)}pictures/`;
+}
+
 /** Below this lie the manifests of a job. */
 export function manifestPrefix(job: JobKeys): string {
   return `${checkpointPrefix(job)}manifests/`;

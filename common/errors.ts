@@ -77,10 +77,16 @@ export class TooFewImagesError extends BrushworkError {
   readonly retryable = false;
 }
 
-/** Thrown when the object store refuses our credentials. */
+/** Thrown when the object store refuses our credentials, or a server a picture. */
 export class AccessDeniedError extends BrushworkError {
   readonly code = 'ACCESS_DENIED';
-  readonly retryable = false;
+  readonly retryable: boolean;
+
+  /** @param options - `retryable`: true where other credentials, of another pod or given later, would do; default: false */
+  constructor(message: string, options: { cause?: unknown; retryable?: boolean } = {}) {
+    super(message, options);
+    this.retryable = options.retryable ?? false;
+  }
 }
 
 /** Thrown when the object store can't be reached or asks us to slow down. */

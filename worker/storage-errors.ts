@@ -80,14 +80,13 @@ export function toStorageError(error: unknown, action: string): BrushworkError {
       );
     }
     if (error.name === 'NoSuchBucket') {
-      return new AccessDeniedError(`The store has no such bucket for ${action}: create it, or correct its name.`, {
-        cause: error,
-      });
+      const message = `The store has no such bucket for ${action}: create it, or correct its name.`;
+      return new AccessDeniedError(message, { cause: error, retryable: true });
     }
     if (!LATER.has(error.name) && (DENIED.has(error.name) || status === 401 || status === 403)) {
       return new AccessDeniedError(
         `The store refused ${action} (${error.name}, status ${status}): check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights of that key.`,
-        { cause: error },
+        { cause: error, retryable: true },
       );
     }
     const isOurFault = status >= 400 && status < 500 && status !== 408 && status !== 429;

@@ -7,7 +7,9 @@ export type Verdict = { action: 'retry'; delayMs: number } | { action: 'ask-oper
 /** Errors that another attempt rarely heals: fewer attempts than the configured number. */
 const FEWER_ATTEMPTS: Partial<Record<ErrorCode, number>> = { LOSS_NOT_FINITE: 2, GPU_OUT_OF_MEMORY: 2 };
 
-/** A store that is down heals by itself: about an hour of attempts. */
+/** Of our bucket. Pictures that can't be had are no matter of tries: the job fails at once. */
+const STORE_CODES: readonly ErrorCode[] = ['STORAGE_UNAVAILABLE', 'ACCESS_DENIED'];
+/** A store that is down heals by itself, keys are put right by people: about an hour of attempts. */
 const STORAGE_ATTEMPTS = 34;
 /** Of these in a row, about six minutes, on one pod: it may be the only one that can't reach the store. */
 const STORAGE_ATTEMPTS_ON_A_POD = 8;
@@ -83,12 +85,12 @@ export class Budgets {
 
   /** Whether a failure that is yet to be judged has met this pod often enough to try another one, though nothing accuses it. */
   isEnoughOfPod({ code }: JobFailure): boolean {
-    if (code !== 'STORAGE_UNAVAILABLE') return false;
+    if (!STORE_CODES.includes(code)) return false;
     return ((this.#errorsInARow.get(code) ?? 0) + 1) % STORAGE_ATTEMPTS_ON_A_POD === 0;
   }
 
   #attemptsAt(code: ErrorCode): number {
-    if (code === 'STORAGE_UNAVAILABLE') return Math.max(STORAGE_ATTEMPTS, this.#applicationAttempts);
+    if (STORE_CODES.includes(code)) return Math.max(STORAGE_ATTEMPTS, this.#applicationAttempts);
     return Math.min(FEWER_ATTEMPTS[code] ?? Infinity, this.#applicationAttempts);
   }
 }

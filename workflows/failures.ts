@@ -87,7 +87,9 @@ export function jobFailureOf(error: unknown): JobFailure {
   const cause = error instanceof ActivityFailure ? error.cause : error;
   const activity = error instanceof ActivityFailure ? error.activityType : 'the workflow';
   if (cause instanceof TimeoutFailure) {
-    const message = `${activity} got no answer from its worker (${cause.timeoutType}).`;
+    const { timeoutType } = cause;
+    const what = timeoutType === 'START_TO_CLOSE' ? 'took longer than it may' : 'got no answer from its worker';
+    const message = `${activity} ${what} (${timeoutType}).`;
     if (!CONTROL_ACTIVITIES.includes(activity)) return podLost(message);
     return { kind: 'application', code: 'INTERNAL', message, retryable: true };
   }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { createPodActivities } from '../../../activities/index.ts';
 import type { PodActivities } from '../../../activities/index.ts';
+import { KeptPictures } from '../../../activities/kept-pictures.ts';
 import { manifestKey, parseManifest } from '../../../common/checkpoint-manifest.ts';
 import { checkpointFile } from '../../../activities/job-files.ts';
 import type { CheckpointResult, DownloadInput, DownloadResult } from '../../../common/activity-types.ts';
@@ -98,6 +99,19 @@ describe('download', () => {
     pod.store.objects.set('in/3.txt', Buffer.from('<!DOCTYPE html><title>Not found</title>'));
     assert.equal((await run()).captionCount, 0);
     assert.ok(!onDisk('3.txt').includes('html'));
+  });
+
+  it('takes pictures whose URLs have expired from the bucket, with the same fingerprint', async () => {
+    const urls = uris.map((_, i) => `https://pictures.example/${i}.png?X-Amz-Signature=0f`);
+    for (const [i, url] of urls.entries()) pod.store.web.set(url, await picture(i));
+    const before = await run({ images: urls });
+    await run({ images: urls });
+    const named = urls.map((uri, i) => ({ uri, name: `${i}.png`, hasCaption: false }));
+    const { signal } = new AbortController();
+    await new KeptPictures(JOB, pod.deps).keep(named, `${pod.jobDirectory}/images`, signal);
+    pod.store.web.clear();
+    assert.equal((await run({ images: urls })).fingerprint, before.fingerprint);
+    await assert.rejects(run({ images: urls.map((url) => `${url}0`) }), { type: 'ACCESS_DENIED', nonRetryable: true });
   });
 
   it('leaves nothing of an earlier attempt behind', async () => {

@@ -70,6 +70,49 @@ describe('inspectPictures', () => {
     assert.deepEqual(readdirSync(pod.directory), []);
   });
 
+  describe('pictures that come by URL', () => {
+    const KEPT = 'checkpoints/style_7/task/pictures/';
+    const plain = 'https://pictures.example/8.png';
+    const presigned = 'https://pictures.example/9.png?X-Amz-Signature=0f';
+    const images = [...uris.slice(0, 8), plain, presigned];
+
+    beforeEach(async () => {
+      pod.store.web.set(plain, await noise(8));
+      pod.store.web.set('https://pictures.example/8.txt', Buffer.from('a hill of its own'));
+      pod.store.web.set(presigned, await noise(9));
+    });
+
+    it('are kept for later pods, each after its caption; the others are not', async () => {
+      const written: string[] = [];
+      pod.store.onWrite = (_verb, key) => void (key.startsWith(KEPT) && written.push(key));
+      await run({ images });
+      assert.equal(written.length, 3);
+      const caption = written.find((key) => key.endsWith('.txt')) ?? assert.fail();
+      assert.ok(written.indexOf(caption) < written.indexOf(caption.replace('.txt', '')), written.join());
+      assert.deepEqual(pod.store.objects.get(caption), Buffer.from('a hill of its own'));
+    });
+
+    it('are found there when the job is redone after the URLs have expired, and are the same', async () => {
+      await run({ images });
+      const before = [report(), pod.store.keys(KEPT)];
+      pod.store.web.clear();
+      await run({ images });
+      assert.deepEqual([report(), pod.store.keys(KEPT)], before);
+    });
+
+    it('are not kept for a job that is over', async () => {
+      heartbeat = () => Promise.reject(new ActivityNotFoundError('unknown'));
+      await run({ images });
+      assert.deepEqual(pod.store.keys(KEPT), []);
+    });
+
+    it('are asked for again when our bucket refuses its keys just now', async () => {
+      await run({ images });
+      for (const key of pod.store.keys(KEPT)) pod.store.denied.add(key);
+      await assert.rejects(run({ images }), { type: 'ACCESS_DENIED', nonRetryable: false });
+    });
+  });
+
   it('names every unusable picture at once, in the error and in the report', async () => {
     pod.store.objects.delete('in/2.png');
     pod.store.objects.set('in/5.png', Buffer.from('not a picture'));

@@ -139,10 +139,31 @@ describe('upload and promote', () => {
     });
   });
 
+  it('keeps the pictures of a job for as long as a checkpoint of it', async () => {
+    const key = 'checkpoints/style_7/task/pictures/0f';
+    for (const [keepFinalCheckpoints, isKept] of [
+      [1, true],
+      [0, false],
+    ] as const) {
+      pod.store.objects.set(key, Buffer.from('a picture'));
+      control = createControlActivities({ ...pod.deps, uriScheme: 's3', keepFinalCheckpoints });
+      await promote(await upload());
+      assert.equal(pod.store.objects.has(key), isKept);
+    }
+  });
+
   it('may be promoted again after the staging area is gone', async () => {
     const staged = await upload();
     const first = await promote(staged);
     assert.deepEqual(await promote(staged), first);
+  });
+
+  it('does not take the weights of another training, of the same size, for its own', async () => {
+    const staged = await upload();
+    await promote(staged);
+    const key = 'models/style_7/lora_weights.safetensors';
+    pod.store.objects.set(key, Buffer.alloc(pod.store.objects.get(key)?.length ?? 0));
+    await assert.rejects(promote(staged), { type: 'STORAGE_UNAVAILABLE' });
   });
 
   it('does not announce weights that did not arrive whole', async () => {
@@ -205,6 +226,13 @@ describe('notify', () => {
     askTemporal = () => Promise.reject(new ActivityCancelledError('cancel requested'));
     await run(failed);
     assert.equal(pod.backend.notices.length, 1);
+  });
+
+  it('tells of no progress of a job that is over', async () => {
+    askTemporal = () => Promise.reject(new ActivityNotFoundError('gone'));
+    const progress = { kind: 'progress', ...job, currentEpoch: 1, totalEpochs: 3, estimatedSeconds: 90 } as const;
+    await assert.rejects(run(progress), isType('CANCELLED'));
+    assert.deepEqual(pod.backend.notices, []);
   });
 
   it('tells of progress in percent', async () => {

@@ -164,6 +164,15 @@ describe('trainEpochChunk', () => {
     assert.equal(first.notice.progress.total_epochs, 4);
   });
 
+  it('sends no progress notice of a pod that was cut off, though it does not know it yet', async () => {
+    pod.trainer.stepMs = 15;
+    pod.fence.check = () => {
+      throw new PodLostError('Frozen until now.');
+    };
+    await run();
+    assert.deepEqual(pod.backend.notices, []);
+  });
+
   it('stops at the next step when cancelled', async () => {
     pod.trainer.stepMs = 10;
     const running = run();

@@ -65,10 +65,12 @@ describe('Budgets', () => {
     assert.deepEqual(judge(error('LOSS_NOT_FINITE'), 2), ['retry', 'fail']);
   });
 
-  it('is patient with a store that is down', () => {
-    assert.ok(judge(error('STORAGE_UNAVAILABLE'), 30).every((action) => action === 'retry'));
-    assert.ok(judge(error('STORAGE_UNAVAILABLE'), 10).includes('fail'));
-  });
+  for (const code of ['STORAGE_UNAVAILABLE', 'ACCESS_DENIED'] as const) {
+    it(`is patient with a store that is down or refuses its keys (${code})`, () => {
+      assert.ok(judge(error(code), 30).every((action) => action === 'retry'));
+      assert.ok(judge(error(code), 10).includes('fail'));
+    });
+  }
 
   it('lets another pod try every eighth time that the store can not be reached', () => {
     const failure = error('STORAGE_UNAVAILABLE');

@@ -20,6 +20,8 @@ export class MemoryStore implements ObjectStore {
   readonly denied = new Set<string>();
   /** Keys that can't be read just now. */
   readonly unavailable = new Set<string>();
+  /** What the web serves, by URL; any other answers "access denied", as an expired URL does. */
+  readonly web = new Map<string, Buffer>();
   /** Reads of each key so far. */
   readonly reads: string[] = [];
   /** Called before each write and delete, with the verb and the key. */
@@ -40,16 +42,24 @@ export class MemoryStore implements ObjectStore {
     return { sizeBytes: bytes.length, sha256: sha256(bytes) };
   }
 
-  downloadImage(location: ImageLocation, file: string, options: StoreReadOptions): Promise<TransferResult | null> {
-    if (location.kind !== 'object') throw new Error('Only objects here.');
-    return this.downloadFile(location, file, options);
+  async downloadImage(
+    location: ImageLocation,
+    file: string,
+    options: StoreReadOptions,
+  ): Promise<TransferResult | null> {
+    if (location.kind === 'file') throw new Error('No files here.');
+    if (location.kind === 'object') return this.downloadFile(location, file, options);
+    const bytes = this.web.get(location.url);
+    if (bytes === undefined) throw new AccessDeniedError('The presigned URL has expired.');
+    await writeFile(file, bytes);
+    return { sizeBytes: bytes.length, sha256: sha256(bytes) };
   }
 
   getBytes({ key }: ObjectLocation, { maxBytes, signal }: StoreReadOptions): Promise<Buffer | null> {
     signal?.throwIfAborted();
     this.reads.push(key);
     if (this.unavailable.has(key)) return Promise.reject(new StorageUnavailableError(`${key} is unavailable.`));
-    if (this.denied.has(key)) return Promise.reject(new AccessDeniedError(`${key} is denied.`));
+    if (this.denied.has(key)) return Promise.reject(new AccessDeniedError(`${key} is denied.`, { retryable: true }));
     const bytes = this.objects.get(key) ?? null;
     if (bytes !== null && bytes.length > maxBytes)
       return Promise.reject(new InvalidRequestError(`${key} is too long.`));

@@ -55,4 +55,19 @@ describe('pictures of a job, with no pod anywhere', function () {
     await service.handleOf(job).cancel();
     await service.backend.waitFor(({ body }) => body?.['error_code'] === 'CANCELLED');
   });
+
+  it('that came by URLs, which have expired when there is a pod at last, are trained', async () => {
+    const job = service.job(EPOCHS);
+    const keys = job.images.map((uri) => uri.slice(`s3://${BUCKET}/`.length));
+    const copies = keys.map((key) => `to-expire/${key}`);
+    for (const [i, key] of keys.entries()) await service.putObject(copies[i] ?? '', await service.objectOf(key));
+    job.images = await Promise.all(copies.map((key) => service.presignedUrl(key)));
+    await service.publish(job);
+    await service.waitForStatus(job, ({ phase }) => phase === 'waiting-for-pod', 'the wait for a pod');
+    await service.store.deleteAll(BUCKET, copies);
+    await service.startWorker(['pod']);
+    assert.equal((await service.resultOf(job)).epochs, EPOCHS);
+    const kept = `checkpoints/style_${job.styleId}/${job.taskId}/pictures/`;
+    assert.equal((await service.keys(kept)).length, job.images.length);
+  });
 });

@@ -4,6 +4,8 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { GetObjectCommand } from '@aws-sdk/client-s3';
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { Client, Connection } from '@temporalio/client';
 import type { WorkflowHandle } from '@temporalio/client';
 import { stringify } from 'yaml';
@@ -16,6 +18,7 @@ import { writeRandomBaseModel } from '../../../native/trainer/random-base-model.
 import { startBackend } from '../../../scripts/stack/backend.ts';
 import type { Backend } from '../../../scripts/stack/backend.ts';
 import { publishJob } from '../../../scripts/stack/publisher.ts';
+import { s3Client } from '../../../scripts/stack/s3-server.ts';
 import { startStack } from '../../../scripts/stack/stack.ts';
 import type { Stack } from '../../../scripts/stack/stack.ts';
 import { createObjectStore } from '../../../worker/object-store.ts';
@@ -212,6 +215,16 @@ export class TestService {
   async putObject(key: string, body: Uint8Array): Promise<string> {
     await this.store.put({ bucket: BUCKET, key }, body);
     return `s3://${BUCKET}/${key}`;
+  }
+
+  /** A presigned URL of an object, as platforms send them. */
+  async presignedUrl(key: string): Promise<string> {
+    const client = s3Client(this.stack.s3);
+    try {
+      return await getSignedUrl(client, new GetObjectCommand({ Bucket: BUCKET, Key: key }), { expiresIn: 600 });
+    } finally {
+      client.destroy();
+    }
   }
 
   /** Keys of the bucket below a prefix, those with `part` in them. */

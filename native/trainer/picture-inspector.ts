@@ -16,6 +16,12 @@ export interface InspectRequest {
 /** What the child answers: a report, or why even that can't be made. */
 export type InspectAnswer = { report: PictureReport } | { failure: string };
 
+/** What the child says; first of all, and once, that it could look at pictures. */
+export type InspectorMessage = 'ready' | InspectAnswer;
+
+/** How a child came to an end, or that it never came to be. */
+type InspectorEnd = { ended: string; wasReady: boolean } | { notStarted: string };
+
 /** How {@link PictureInspector} works; every part has a default. */
 export interface PictureInspectorOptions {
   /** Module that the child runs. */
@@ -38,6 +44,8 @@ export class PictureInspector {
   readonly #entryFile: string;
   readonly #limitMs: number;
   #child: ChildProcess | null = null;
+  /** Children that could look at pictures: how another one ends says nothing about its picture. */
+  readonly #ready = new WeakSet<ChildProcess>();
   #last: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
@@ -73,31 +81,44 @@ export class PictureInspector {
       if ('report' in answer) return answer.report;
       if ('failure' in answer) throw new InternalError(`${name} could not be looked at: ${answer.failure}`);
       if (this.#isClosed || attempt < ATTEMPTS) continue;
+      if ('notStarted' in answer) {
+        throw new InternalError(
+          `The process that looks at pictures could not be started (${answer.notStarted}): look at the limits of this worker.`,
+        );
+      }
       if (answer.ended === 'SIGKILL') {
         throw new InternalError(
           `The process that looks at ${name} was killed twice: for want of memory, or after ${this.#limitMs / 1000} s.`,
+        );
+      }
+      if (!answer.wasReady) {
+        throw new InternalError(
+          `The process that looks at pictures ended before it had seen any (${answer.ended}): why stands in the log of this worker; look at its limits and its installation.`,
         );
       }
       return faultyReport(name, `makes the decoder crash (${answer.ended})`);
     }
   }
 
-  #ask(request: InspectRequest): Promise<InspectAnswer | { ended: string }> {
+  #ask(request: InspectRequest): Promise<InspectAnswer | InspectorEnd> {
     const child = (this.#child ??= this.#start());
     return new Promise((resolve) => {
-      const answered = (answer: InspectAnswer) => settle(answer);
+      const told = (message: InspectorMessage) => {
+        if (message === 'ready') this.#ready.add(child);
+        else settle(message);
+      };
       const ended = (code: number | null, signal: NodeJS.Signals | null) =>
-        settle({ ended: signal ?? `exit code ${code}` });
-      const failed = (error: Error) => settle({ failure: error.message });
+        settle({ ended: signal ?? `exit code ${code}`, wasReady: this.#ready.has(child) });
+      const failed = (error: Error) => settle({ notStarted: error.message });
       const timer = setTimeout(() => child.kill('SIGKILL'), this.#limitMs);
-      const settle = (outcome: InspectAnswer | { ended: string }) => {
+      const settle = (outcome: InspectAnswer | InspectorEnd) => {
         clearTimeout(timer);
-        child.off('message', answered).off('exit', ended).off('error', failed);
+        child.off('message', told).off('exit', ended).off('error', failed);
         resolve(outcome);
       };
-      child.on('message', answered).on('exit', ended).on('error', failed);
-      // A broken pipe is the child's end, which `exit` reports.
-      child.send(request, () => undefined);
+      child.on('message', told).on('exit', ended).on('error', failed);
+      // What was not started can be told nothing; `error` comes. A broken pipe is the child's end, which `exit` reports.
+      if (child.pid !== undefined) child.send(request, () => undefined);
     });
   }
 

@@ -3,6 +3,7 @@ import type { InspectRequest } from '../../../../native/trainer/picture-inspecto
 import { faultyReport } from '../../../../native/trainer/data-report.ts';
 
 let seen = 0;
+process.send?.('ready');
 process.on('disconnect', () => process.exit());
 process.on('message', ({ name }: InspectRequest) => {
   seen += 1;

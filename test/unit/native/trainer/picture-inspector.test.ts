@@ -43,6 +43,26 @@ describe('PictureInspector', () => {
     await assert.rejects(look('gone.png'), { code: 'INTERNAL', message: /gone\.png could not be looked at: ENOENT/ });
   });
 
+  it('blames no picture for a process that ends before it is ready', async () => {
+    inspector = new PictureInspector({ entryFile: path.join(import.meta.dirname, 'unready-inspector-main.ts') });
+    await assert.rejects(look('fine.png'), {
+      code: 'INTERNAL',
+      retryable: true,
+      message: /ended before it had seen any \(exit code 1\)/,
+    });
+  });
+
+  it('says so where the process can not be started', async () => {
+    const before = process.execPath;
+    process.execPath = '/nowhere/node';
+    try {
+      const message = /could not be started \(spawn \/nowhere\/node ENOENT\)/;
+      await assert.rejects(look('fine.png'), { code: 'INTERNAL', message });
+    } finally {
+      process.execPath = before;
+    }
+  });
+
   describe('with a decoder that has a fault', () => {
     const entryFile = path.join(import.meta.dirname, 'crashing-inspector-main.ts');
     const before = process.env['INTERNAL_API_TOKEN'];

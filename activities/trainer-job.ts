@@ -1,3 +1,10 @@
+import {
+  CheckpointIncompatibleError,
+  ImageInvalidError,
+  PodLostError,
+  TooFewImagesError,
+  toBrushworkError,
+} from '../common/errors.ts';
 import type { TrainerJob } from '../common/trainer.ts';
 import { completeTrainingConfig } from '../common/training-config.ts';
 import type { TrainingConfig } from '../common/types.ts';
@@ -18,6 +25,7 @@ export interface RunInput {
  *
  * @param checkpointFile - restored when it does not stand there already; null: from the start
  * @param signal - ends the trainer while it loads
+ * @throws PodLostError when the pod's copies of pictures and checkpoint can't be read any more
  */
 export async function standAt(
   run: RunInput & { steps: number; checkpointFile: string | null },
@@ -37,5 +45,23 @@ export async function standAt(
     config: completeTrainingConfig(run.config),
     logLabels: { style: run.styleId, task: run.taskId, pod: pod.host },
   };
-  await trainer.prepare(job, run.checkpointFile, signal);
+  try {
+    await trainer.prepare(job, run.checkpointFile, signal);
+  } catch (error) {
+    if (!isFaultOfCopies(error, run.checkpointFile)) throw error;
+    throw new PodLostError(
+      `What this pod has downloaded and verified can't be read there any more; the job goes on elsewhere. ${toBrushworkError(error).message}`,
+      { cause: error },
+    );
+  }
+}
+
+/**
+ * Whether the disk must have failed: \`download\` has looked at the pictures in the same way, and compared the checkpoint with its hash.
+ * A checkpoint that can be read and does not fit, such as one of another version's, is no fault of the disk.
+ */
+function isFaultOfCopies(error: unknown, checkpointFile: string | null): boolean {
+  if (error instanceof ImageInvalidError || error instanceof TooFewImagesError) return true;
+  // A file that is none is told by its name, one that does not fit in a sentence: see safetensors.cc and checkpoint.cc.
+  return error instanceof CheckpointIncompatibleError && error.message.startsWith(`${checkpointFile}: `);
 }

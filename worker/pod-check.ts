@@ -1,4 +1,4 @@
-import { statfs } from 'node:fs/promises';
+import { mkdir, statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PodRest } from '../activities/pod-rest.ts';
 import { reasonOf } from '../common/logger.ts';
@@ -36,6 +36,8 @@ export function podCheck(means: PodMeans): () => Promise<string | null> {
   return async () => {
     try {
       if (rest.reason !== null) return rest.reason;
+      // What sweeps old files away may have taken it; each job makes its own directory in it.
+      await mkdir(scratch, { recursive: true, mode: 0o700 });
       const { bavail, bsize } = await statfs(scratch);
       if (bavail * bsize < minFreeDiskMiB * MIB_BYTES) {
         return `Less than ${minFreeDiskMiB} MiB (pod.minFreeDiskMiB) are free in ${scratch}: make room there.`;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -86,14 +87,19 @@ describe('podCheck', () => {
     assert.equal(runtimes, 2);
   });
 
-  it('finds a work directory that is gone', async () => {
+  it('makes a work directory that is gone again', async () => {
     const trainer = { runtime: async () => RUNTIME, kill };
-    const fault = await podCheck({
-      scratch: path.join(scratch, 'gone'),
-      minFreeDiskMiB: 0,
-      trainer,
-      ...REST_OF_IT,
-    })();
-    assert.match(fault ?? '', /ENOENT/);
+    const gone = path.join(scratch, 'gone', 'pod-1');
+    assert.equal(await podCheck({ scratch: gone, minFreeDiskMiB: 0, trainer, ...REST_OF_IT })(), null);
+    assert.ok(existsSync(gone));
+  });
+
+  it('finds a work directory that can not be made again', async () => {
+    const trainer = { runtime: async () => RUNTIME, kill };
+    const file = path.join(scratch, 'file');
+    await writeFile(file, '');
+    const impossible = path.join(file, 'pod-1');
+    const fault = await podCheck({ scratch: impossible, minFreeDiskMiB: 0, trainer, ...REST_OF_IT })();
+    assert.match(fault ?? '', /ENOTDIR/);
   });
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import { openScratch } from '../../../worker/scratch.ts';
 
@@ -20,9 +20,9 @@ describe('openScratch', () => {
   });
 
   it('removes what a killed pod left behind', async () => {
-    mkdirSync(path.join(root, `pod-${DEAD_PID}-abc`, 'job'), { recursive: true });
+    mkdirSync(path.join(root, `pod-${hostname()}-${DEAD_PID}-abc`, 'job'), { recursive: true });
     await openScratch(root, 'pod');
-    assert.ok(!existsSync(path.join(root, `pod-${DEAD_PID}-abc`)));
+    assert.ok(!existsSync(path.join(root, `pod-${hostname()}-${DEAD_PID}-abc`)));
   });
 
   it('leaves the directory of another role of the same process alone', async () => {
@@ -34,11 +34,25 @@ describe('openScratch', () => {
     assert.ok(!existsSync(control));
   });
 
+  it('leaves those of other containers alone that share the work directory: all of them have the same process id', async () => {
+    const neighbour = await openScratch(root, 'pod', 'container-1');
+    await openScratch(root, 'pod', 'container-2');
+    await openScratch(root, 'pod', 'container');
+    assert.ok(existsSync(neighbour));
+  });
+
+  it('removes what its own container left behind in the life before', async () => {
+    const left = path.join(root, `pod-${hostname()}-${process.pid}-abc`);
+    mkdirSync(left);
+    await openScratch(root, 'pod');
+    assert.ok(!existsSync(left));
+  });
+
   it('leaves living pods and foreign files alone', async () => {
-    mkdirSync(path.join(root, `pod-${process.ppid}-abc`));
+    mkdirSync(path.join(root, `pod-${hostname()}-${process.ppid}-abc`));
     mkdirSync(path.join(root, 'precious'));
     await openScratch(root, 'pod');
-    assert.ok(existsSync(path.join(root, `pod-${process.ppid}-abc`)));
+    assert.ok(existsSync(path.join(root, `pod-${hostname()}-${process.ppid}-abc`)));
     assert.ok(existsSync(path.join(root, 'precious')));
   });
 });

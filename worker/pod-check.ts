@@ -8,6 +8,8 @@ import type { Trainer } from '../common/trainer.ts';
 const MIB_BYTES = 2 ** 20;
 /** Starting a trainer and waking a GPU takes seconds. */
 const TRAINER_LIMIT_MS = 120_000;
+/** Below it lie the probes of workers that start, if any: little to list. */
+const FEW_KEYS = '.brushwork-probe/';
 
 /** What a pod trains with. */
 export interface PodMeans {
@@ -17,7 +19,7 @@ export interface PodMeans {
   minFreeDiskMiB: number;
   trainer: Pick<Trainer, 'runtime' | 'kill'>;
   rest: Pick<PodRest, 'reason'>;
-  store: Pick<ObjectStore, 'probe'>;
+  store: Pick<ObjectStore, 'list'>;
   bucket: string;
   /** After which a trainer that does not answer is ended; default: 120 s. */
   trainerLimitMs?: number;
@@ -42,7 +44,8 @@ export function podCheck(means: PodMeans): () => Promise<string | null> {
       if (bavail * bsize < minFreeDiskMiB * MIB_BYTES) {
         return `Less than ${minFreeDiskMiB} MiB (pod.minFreeDiskMiB) are free in ${scratch}: make room there.`;
       }
-      await store.probe(bucket);
+      // It writes nothing: an idle pod looks every minute, and a bucket may keep every version of what was ever written.
+      await store.list(bucket, FEW_KEYS);
       await ended;
       const fault = await findTrainerFault(trainer, trainerLimitMs);
       // What is wrong with a process need not be wrong with the next one.

@@ -143,6 +143,7 @@ describe('object store on a real S3 server', () => {
   it('is told apart from a wrong bucket: ACCESS_DENIED that names it', async () => {
     const error = { code: 'ACCESS_DENIED', message: /no-such-bucket/ };
     await assert.rejects(store.getBytes({ bucket: 'no-such-bucket', key: 'a' }, { maxBytes: 1 }), error);
+    await assert.rejects(store.list('no-such-bucket', ''), error);
     await assert.rejects(store.probe('no-such-bucket'), error);
   });
 

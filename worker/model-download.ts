@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, stat, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ModelLoadFailedError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
@@ -8,6 +8,9 @@ import { withFileLock } from './model-lock.ts';
 
 /** Names and lengths of a directory's files, written when all of them are there. */
 const RECORD_FILE = '.complete.json';
+
+/** What a process leaves that is killed while it writes; a hub's `<file>.part`, from which a download goes on, is another thing. */
+const REMAIN = /\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.part$/;
 
 const REPORT_INTERVAL_MS = 10_000;
 
@@ -100,6 +103,7 @@ async function download(
   const onWait = () => logger.info({ baseModel: model.name }, 'another process is downloading the base model');
   await withFileLock(`${directory}.lock`, { signal, onWait }, async () => {
     if (await isComplete(directory)) return;
+    await removeRemains(directory);
     const files = await chooseFiles();
     const progress = new ProgressReport(model, files, options);
     await checkSpace(directory, model, files);
@@ -115,6 +119,13 @@ async function download(
     await writeRecord(directory, new Map(files.map((name) => [name, sizeIn(model, name)])));
     logger.info({ baseModel: model.name, directory }, 'base model downloaded');
   });
+}
+
+/** Under the lock nobody else writes here. */
+async function removeRemains(directory: string): Promise<void> {
+  for (const name of await readdir(directory, { recursive: true })) {
+    if (REMAIN.test(name)) await rm(path.join(directory, name), { force: true });
+  }
 }
 
 async function fetchUnlessThere(

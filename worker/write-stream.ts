@@ -14,6 +14,11 @@ export interface BodyLimits {
   maxBytes: number;
 }
 
+/** A body that nobody reads would keep its connection. */
+function hangUp(body: AsyncIterable<Uint8Array>): void {
+  if (body instanceof Readable) body.destroy();
+}
+
 function tooLong({ name, maxBytes }: BodyLimits): InvalidRequestError {
   return new InvalidRequestError(`${name} is larger than the ${maxBytes} bytes that are allowed.`);
 }
@@ -25,7 +30,10 @@ function tooLong({ name, maxBytes }: BodyLimits): InvalidRequestError {
  * @throws StorageUnavailableError when it is shorter or longer than announced
  */
 export async function* limited(body: AsyncIterable<Uint8Array>, limits: BodyLimits): AsyncGenerator<Uint8Array> {
-  if (limits.announcedBytes !== null && limits.announcedBytes > limits.maxBytes) throw tooLong(limits);
+  if (limits.announcedBytes !== null && limits.announcedBytes > limits.maxBytes) {
+    hangUp(body);
+    throw tooLong(limits);
+  }
   let sizeBytes = 0;
   for await (const chunk of body) {
     sizeBytes += chunk.byteLength;
@@ -75,8 +83,7 @@ export async function writeBody(
     await handle.close();
     await rename(temporary, file);
   } catch (error) {
-    // A body that nobody reads would keep its connection.
-    if (body instanceof Readable) body.destroy();
+    hangUp(body);
     await handle?.close();
     await rm(temporary, { force: true });
     throw error;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { AccessDeniedError, ChecksumMismatchError, StorageUnavailableError } from '../../../common/errors.ts';
 import { HubServer } from '../../support/hub-server.ts';
@@ -176,6 +177,16 @@ describe('resolveBaseModel, by source', () => {
       );
       assert.equal((await resolve('gs://bucket/models/sd/', { store })).directory, found.directory);
       assert.equal(downloads.length, NEEDED_FILES.length);
+    });
+
+    it('removes what processes have left that were killed while they fetched it', async () => {
+      const { directory: there } = await resolve('s3://bucket/models/sd', { store });
+      rmSync(path.join(there, '.complete.json'));
+      const remain = path.join(there, `unet/diffusion_pytorch_model.safetensors.${randomUUID()}.part`);
+      const goesOn = path.join(there, 'unet/diffusion_pytorch_model.safetensors.part');
+      for (const file of [remain, goesOn]) writeFileSync(file, 'half');
+      await resolve('s3://bucket/models/sd', { store });
+      assert.deepEqual([remain, goesOn].map(existsSync), [false, true]);
     });
 
     it('fetches it again when it has changed', async () => {

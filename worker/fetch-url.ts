@@ -15,18 +15,25 @@ import { writeBody } from './write-stream.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const IDLE_TIMEOUT_MS = 30_000;
+/** For one object, however busy: a host that sends a byte now and then is never idle. A picture of 10 MiB needs 90 KB/s. */
+const LIMIT_MS = 120_000;
 
 const timeouts = { headersTimeout: IDLE_TIMEOUT_MS, bodyTimeout: IDLE_TIMEOUT_MS };
 
 /** Fetches images by public and presigned URLs, without any credentials of ours. */
 export class UrlFetcher {
   readonly #trustedOrigin: string | null;
+  readonly #limitMs: number;
   readonly #publicAgent = new Agent({ connect: { timeout: CONNECT_TIMEOUT_MS, lookup: publicLookup } });
   readonly #trustedAgent = new Agent({ connect: { timeout: CONNECT_TIMEOUT_MS } });
 
-  /** @param endpoint - the configured store: the one host that may have a private address; null: none */
-  constructor(endpoint: string | null) {
+  /**
+   * @param endpoint - the configured store: the one host that may have a private address; null: none
+   * @param limitMs - for one object, from the question to its last byte
+   */
+  constructor(endpoint: string | null, limitMs = LIMIT_MS) {
     this.#trustedOrigin = endpoint === null ? null : new URL(endpoint).origin;
+    this.#limitMs = limitMs;
   }
 
   /**
@@ -35,6 +42,7 @@ export class UrlFetcher {
    * @returns size and hash; null when the server says that there is nothing
    * @throws BlockedTargetError for private addresses and redirects
    * @throws AccessDeniedError, StorageUnavailableError, InvalidRequestError by the server's answer
+   * @throws StorageUnavailableError when it takes too long
    */
   async download(url: string, file: string, options: StoreReadOptions): Promise<TransferResult | null> {
     const target = new URL(url);
@@ -42,12 +50,13 @@ export class UrlFetcher {
     if (!isTrusted) refusePrivateLiteral(target);
     const dispatcher = isTrusted ? this.#trustedAgent : this.#publicAgent;
     const name = `"${redactUri(url)}"`;
+    const late = AbortSignal.timeout(this.#limitMs);
     try {
       const response = await request(target, {
         ...timeouts,
         dispatcher,
         headers: { 'accept-encoding': 'identity' },
-        ...(options.signal === undefined ? {} : { signal: options.signal }),
+        signal: options.signal === undefined ? late : AbortSignal.any([options.signal, late]),
       });
       if (response.statusCode === 200) {
         const announced = response.headers['content-length'];
@@ -58,6 +67,12 @@ export class UrlFetcher {
       return refuse(response, name);
     } catch (error) {
       options.signal?.throwIfAborted();
+      if (late.aborted) {
+        throw new StorageUnavailableError(
+          `${name} was not here after ${this.#limitMs / 1000} s: its server, or the way to it, is too slow. Where that stays so, put it elsewhere.`,
+          { cause: error },
+        );
+      }
       throw toFetchError(error, name);
     }
   }

@@ -1,5 +1,5 @@
 import { Context } from '@temporalio/activity';
-import { StorageUnavailableError } from '../common/errors.ts';
+import { BrushworkError } from '../common/errors.ts';
 import { reasonOf } from '../common/logger.ts';
 
 /**
@@ -7,15 +7,15 @@ import { reasonOf } from '../common/logger.ts';
  *
  * @param what - is deleted, in words
  * @param work - deletes it
- * @param attempts - tries of this activity that a store that can't be reached may cost; default 1: none more
- * @throws StorageUnavailableError before the last of them
+ * @param isLastTry - whether the work that this ends is not tried again for its sake; default: true
+ * @throws what may pass, before the last try
  */
-export async function cleanUp(what: string, work: () => Promise<void>, attempts = 1): Promise<void> {
-  const { info, log } = Context.current();
+export async function cleanUp(what: string, work: () => Promise<void>, isLastTry = true): Promise<void> {
+  const { log } = Context.current();
   try {
     await work();
   } catch (error) {
-    if (error instanceof StorageUnavailableError && info.attempt < attempts) throw error;
+    if (!isLastTry && error instanceof BrushworkError && error.retryable) throw error;
     log.warn(`not deleted: ${what}`, { reason: reasonOf(error) });
   }
 }

@@ -1,5 +1,5 @@
 import { Context } from '@temporalio/activity';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { dataReportKey } from '../common/checkpoint-manifest.ts';
 import { faultPoint } from '../common/fault-point.ts';
@@ -30,6 +30,8 @@ export async function inspectPictures(
 ): Promise<InspectPicturesResult> {
   const { cancellationSignal: signal } = Context.current();
   await faultPoint('inspect:begin', input.taskId);
+  // Somebody may have swept it away.
+  await mkdir(deps.scratch, { recursive: true });
   const directory = await mkdtemp(path.join(deps.scratch, 'pictures-'));
   try {
     return await look(input, directory, signal, deps);

@@ -11,7 +11,7 @@ import { pruneCheckpoints } from './prune-checkpoints.ts';
 import { WEIGHTS_FILE, jobStagingPrefix, modelPrefix, optionalModelPrefix } from './weight-keys.ts';
 
 /** About four minutes: the weights are in place, and the backend waits to hear of them. */
-const CLEAN_UP_ATTEMPTS = 8;
+const CLEAN_UP_TRIES = 8;
 
 /**
  * Puts staged weights in their final place, inside the store, and clears away what training left behind: the staging
@@ -41,12 +41,14 @@ export async function promote(input: PromoteInput, deps: ControlDependencies): P
   await faultPoint('promote:copied', input.taskId);
   const optional = optionalModelPrefix(input.styleId);
   const staging = jobStagingPrefix(input);
+  // A job of an earlier version counts no tries: Temporal does.
+  const isLastTry = (input.tryCount ?? Context.current().info.attempt) >= CLEAN_UP_TRIES;
   const older = { ...input, newestEpoch: Infinity, count: deps.keepFinalCheckpoints };
-  await cleanUp(optional, () => clear(optional, new Set(ordered.map(targetKey)), signal, deps), CLEAN_UP_ATTEMPTS);
-  await cleanUp(staging, () => clear(staging, new Set(), signal, deps), CLEAN_UP_ATTEMPTS);
+  await cleanUp(optional, () => clear(optional, new Set(ordered.map(targetKey)), signal, deps), isLastTry);
+  await cleanUp(staging, () => clear(staging, new Set(), signal, deps), isLastTry);
   const pictures = keptPicturesPrefix(input);
-  if (older.count === 0) await cleanUp(pictures, () => clear(pictures, new Set(), signal, deps), CLEAN_UP_ATTEMPTS);
-  await cleanUp('older checkpoints', () => pruneCheckpoints(older, signal, deps), CLEAN_UP_ATTEMPTS);
+  if (older.count === 0) await cleanUp(pictures, () => clear(pictures, new Set(), signal, deps), isLastTry);
+  await cleanUp('older checkpoints', () => pruneCheckpoints(older, signal, deps), isLastTry);
   await faultPoint('promote:end', input.taskId);
   return { modelUri: `${uriScheme}://${bucket}/${weightsKey}` };
 }

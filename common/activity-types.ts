@@ -182,6 +182,8 @@ export interface PromoteInput {
   taskId: string;
   stagingPrefix: string;
   objects: ManifestObject[];
+  /** Of the job's, this one included. */
+  tryCount?: number;
 }
 
 /** Result of `promote`. */

@@ -17,18 +17,19 @@ export interface Insistence {
  * Repeats an activity until it succeeds, for days if need be. Each try is an activity of its own that always ends with its
  * answer: a limit over several tries would cut one off that has done its work already.
  *
- * @param attempt - starts the activity
+ * @param attempt - starts the activity; is told the number of the try, from 1
  * @throws the last error, when it can't pass or its time is over
  */
 export async function insistOn<Result>(
-  attempt: () => Promise<Result>,
+  attempt: (tryCount: number) => Promise<Result>,
   { limits, mayPass, waiting }: Insistence,
 ): Promise<Result> {
   const { initialIntervalMs, backoffCoefficient, maximumIntervalMs } = limits.retry;
   const startedAtMs = Date.now();
-  for (let pauseMs = initialIntervalMs; ; pauseMs = Math.min(pauseMs * backoffCoefficient, maximumIntervalMs)) {
+  let pauseMs = initialIntervalMs;
+  for (let tryCount = 1; ; tryCount++, pauseMs = Math.min(pauseMs * backoffCoefficient, maximumIntervalMs)) {
     try {
-      return await attempt();
+      return await attempt(tryCount);
     } catch (error) {
       const failure = jobFailureOf(error);
       const waitMs = Math.max(pauseMs, failure.retryAfterMs ?? 0);

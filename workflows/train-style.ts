@@ -117,7 +117,8 @@ class Job {
     this.#view.holdsPod(null);
     this.#view.enter('publishing', 'Moving the weights to their final place.');
     const { stagingPrefix, objects } = upload;
-    const { modelUri } = await insistOn(() => this.#calls.promote({ styleId, taskId, stagingPrefix, objects }), {
+    const promote = (tryCount: number) => this.#calls.promote({ styleId, taskId, stagingPrefix, objects, tryCount });
+    const { modelUri } = await insistOn(promote, {
       limits: settings.limits.promote,
       mayPass: ({ retryable }) => retryable && patched('promote-again'),
       waiting: ({ code, message }) =>

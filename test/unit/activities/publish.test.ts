@@ -5,7 +5,7 @@ import type { Client } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { createControlActivities, createPodActivities } from '../../../activities/index.ts';
 import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
-import { StorageUnavailableError } from '../../../common/errors.ts';
+import { AccessDeniedError } from '../../../common/errors.ts';
 import type { PromoteResult, UploadResult } from '../../../common/activity-types.ts';
 import { CONFIG, TestPod, quietEnvironment } from './support/pod.ts';
 
@@ -37,8 +37,9 @@ describe('upload and promote', () => {
     });
   }
 
-  function promote({ stagingPrefix, objects }: UploadResult, attempt = 1): Promise<PromoteResult> {
-    return quietEnvironment(undefined, attempt).run(control.promote, {
+  function promote({ stagingPrefix, objects }: UploadResult, tryCount = 1): Promise<PromoteResult> {
+    return quietEnvironment().run(control.promote, {
+      tryCount,
       styleId: 7,
       taskId: 'task',
       stagingPrefix,
@@ -122,15 +123,15 @@ describe('upload and promote', () => {
     ]);
   });
 
-  describe('from a store that can not be reached for the clean-up', () => {
+  describe('from a store that does not do the clean-up', () => {
     beforeEach(() => {
-      pod.store.deleteAll = () => Promise.reject(new StorageUnavailableError('Gone.'));
+      pod.store.deleteAll = () => Promise.reject(new AccessDeniedError('Not now.', { retryable: true }));
     });
 
     it('is promoted again: a text encoder of an earlier training would lie beside the weights', async () => {
       const staged = await upload();
-      await assert.rejects(promote(staged, 1), { type: 'STORAGE_UNAVAILABLE' });
-      await assert.rejects(promote(staged, 7), { type: 'STORAGE_UNAVAILABLE' });
+      await assert.rejects(promote(staged, 1), { type: 'ACCESS_DENIED', nonRetryable: false });
+      await assert.rejects(promote(staged, 7), { type: 'ACCESS_DENIED' });
     });
 
     it('is published after eight tries all the same', async () => {

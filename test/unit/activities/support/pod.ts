@@ -48,10 +48,10 @@ export class FakeBackend implements BackendClient {
 }
 
 /** An activity context that logs nothing that a test expects anyway. */
-export function quietEnvironment(client?: Client, attempt = 1): MockActivityEnvironment {
+export function quietEnvironment(client?: Client): MockActivityEnvironment {
   const logger = new DefaultLogger('ERROR');
   const workflowExecution = { workflowId: 'train-style-7', runId: 'run' };
-  return new MockActivityEnvironment({ workflowExecution, attempt }, { logger, ...(client && { client }) });
+  return new MockActivityEnvironment({ workflowExecution }, { logger, ...(client && { client }) });
 }
 
 /** A pod made of fakes, held by one job. */

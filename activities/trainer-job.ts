@@ -57,7 +57,7 @@ export async function standAt(
 }
 
 /**
- * Whether the disk must have failed: \`download\` has looked at the pictures in the same way, and compared the checkpoint with its hash.
+ * Whether the disk must have failed: `download` has looked at the pictures in the same way, and compared the checkpoint with its hash.
  * A checkpoint that can be read and does not fit, such as one of another version's, is no fault of the disk.
  */
 function isFaultOfCopies(error: unknown, checkpointFile: string | null): boolean {

@@ -20,11 +20,14 @@ Options:
              control   runs the workflows, publishes weights, tells the backend
              pod       trains, one job at a time; one process per GPU
 
+SIGUSR2 drains a pod: it takes no further job, trains the one that it has to its end, and the process ends with exit code 0,
+its other roles too. A process without a pod takes it for SIGTERM.
+
 Settings come from temporal.yaml, from the file that BRUSHWORK_CONFIG names, and from the environment (.env.example
 lists the variables; a file .env in the current directory counts too).
 `;
 
-/** Exit code of a process that SIGINT or SIGTERM ended in good order. */
+/** Exit code of a process that a signal ended in good order. */
 const STOPPED = 0;
 
 function parseRoles(texts: readonly string[]): Role[] {
@@ -47,17 +50,22 @@ export const workerCommand: Command = {
     if (config.faultPoints !== null) enableFaultPoints(config.faultPoints);
     const logger = createLogger({ level: config.logLevel, secrets: configSecrets(config) });
     const stop = new AbortController();
-    for (const name of ['SIGINT', 'SIGTERM'] as const) {
-      process.on(name, () => {
-        logger.info({ signal: name }, 'stopping');
-        stop.abort();
-      });
-    }
+    const drain = new AbortController();
+    const stopAt = (name: NodeJS.Signals) => {
+      logger.info({ signal: name }, 'stopping');
+      stop.abort();
+    };
+    for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, stopAt);
+    process.on('SIGUSR2', (name) => {
+      if (roles.includes('pod')) drain.abort();
+      else stopAt(name);
+    });
     await runWorker({
       roles,
       config,
       logger,
       signal: stop.signal,
+      drain: drain.signal,
       pod: (podLogger) => ({
         trainer: new TrainerProcess({
           device: config.trainer.device,

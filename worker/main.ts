@@ -20,6 +20,8 @@ export interface RunWorkerOptions {
   config: Config;
   /** Ends all roles; those with work in hand get the time that the configuration gives them. */
   signal: AbortSignal;
+  /** Ends all roles as soon as the pod holds no job; of no effect without the role `pod`. */
+  drain: AbortSignal;
   /** Makes what the role `pod` trains with; not called for other roles. */
   pod: (logger: Logger) => PodParts;
   /** Default: JSON lines on standard output, without secrets. */
@@ -41,7 +43,7 @@ export async function runWorker(options: RunWorkerOptions): Promise<void> {
   const signal = AbortSignal.any([options.signal, broken.signal]);
   installRuntime(logger);
   const connection = roles.some((role) => role !== 'bridge')
-    ? await connectUnlessAborted(config.temporal, logger, signal)
+    ? await connectUnlessAborted(config.temporal, logger, AbortSignal.any([signal, options.drain]))
     : null;
   const runs = roles.map(async (role) => {
     const roleLogger = logger.child({ role });
@@ -54,7 +56,7 @@ export async function runWorker(options: RunWorkerOptions): Promise<void> {
       if (role === 'bridge' || connection === null) return;
       const deps: RoleDependencies = { connection, logger: roleLogger, signal, onReady: ready };
       if (role === 'control') await runControlWorker(config, deps);
-      else await runPodWorker(config, { ...deps, ...options.pod(roleLogger) });
+      else await runPodWorker(config, { ...deps, drain: options.drain, ...options.pod(roleLogger) });
     } catch (error) {
       roleLogger.fatal({ err: error }, 'this role broke: the process ends');
       throw error;

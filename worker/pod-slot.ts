@@ -17,6 +17,9 @@ export class PodSlot implements CustomSlotSupplier<ActivitySlotInfo> {
   readonly #recheckMs: number;
   readonly #events = new EventEmitter();
   #isTaken = false;
+  /** Taken by a job, not by a request for one. */
+  #isUsed = false;
+  #isDraining = false;
 
   /**
    * @param findFault - why the pod can't train just now, in words; null when it can. Must not reject
@@ -29,9 +32,9 @@ export class PodSlot implements CustomSlotSupplier<ActivitySlotInfo> {
     this.#recheckMs = recheckMs;
   }
 
-  /** Waits until the slot is free and the pod can train. */
+  /** Waits until the slot is free and the pod can train; for ever while the pod drains. */
   async reserveSlot(_context: SlotReserveContext, signal: AbortSignal): Promise<SlotPermit> {
-    while (this.#isTaken) await once(this.#events, RELEASED, { signal });
+    while (this.#isTaken || this.#isDraining) await once(this.#events, RELEASED, { signal });
     this.#isTaken = true;
     try {
       await this.#untilFit(signal);
@@ -49,10 +52,20 @@ export class PodSlot implements CustomSlotSupplier<ActivitySlotInfo> {
   }
 
   markSlotUsed(): void {
-    // Reserved or used makes no difference to a single slot.
+    this.#isUsed = true;
+  }
+
+  /**
+   * Lets no further job have the slot. Resolves once none has it. A request for a job may still be under way then: it ends with the
+   * worker, to be shut down at once, and a job that it brings nevertheless goes elsewhere, as from any pod that leaves.
+   */
+  async drain(): Promise<void> {
+    this.#isDraining = true;
+    while (this.#isUsed) await once(this.#events, RELEASED);
   }
 
   releaseSlot(): void {
+    this.#isUsed = false;
     this.#isTaken = false;
     this.#events.emit(RELEASED);
   }

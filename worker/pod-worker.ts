@@ -35,16 +35,20 @@ export interface PodWorkerDependencies extends RoleDependencies {
   trainer: Trainer;
   /** Finds, and where need be fetches, the base model. */
   resolveBaseModel: () => Promise<BaseModel>;
+  /** Takes the pod out of service: it ends once it holds no job. */
+  drain: AbortSignal;
 }
 
 /**
- * Trains on this machine, one job at a time, until the signal. Two workers: one takes the hold from the queue that all
+ * Trains on this machine, one job at a time, until the signal or until it is drained. Two workers: one takes the hold from the queue that all
  * pods share, one does the work of the job that holds the pod, from a queue that only this process knows.
  *
  * @param config - loaded with the role `pod`
  */
 export async function runPodWorker(config: Config, deps: PodWorkerDependencies): Promise<void> {
-  const { connection, logger, trainer, signal } = deps;
+  const { connection, logger, trainer } = deps;
+  const drained = new AbortController();
+  const signal = AbortSignal.any([deps.signal, drained.signal]);
   const storage = requireSection(config, 'storage');
   const pod = requireSection(config, 'pod');
   const host = hostname();
@@ -75,6 +79,13 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
     timing: pod,
     version: VERSION,
   });
+  const slot = new PodSlot(podCheck({ scratch, trainer, rest, store, bucket: storage.bucket, ...pod }), logger);
+  const drain = async () => {
+    logger.info('draining');
+    await slot.drain();
+    if (!deps.signal.aborted) logger.info('drained');
+    drained.abort();
+  };
   const common: Omit<WorkerOptions, 'taskQueue'> = {
     connection,
     namespace: config.temporal.namespace,
@@ -85,6 +96,9 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
     shutdownGraceTime: 0,
     shutdownForceTime: pod.shutdownMs,
   };
+  const onDrain = () => void drain();
+  deps.drain.addEventListener('abort', onDrain, { once: true });
+  if (deps.drain.aborted) onDrain();
   try {
     // A pod takes a job only when it can train one.
     const [{ device, gpuName, torch }, { name }] = await unlessAborted(
@@ -102,7 +116,7 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
       taskQueue: config.queues.pods,
       activities: { holdPod },
       maxConcurrentActivityTaskPolls: 1,
-      tuner: tunerOf(new PodSlot(podCheck({ scratch, trainer, rest, store, bucket: storage.bucket, ...pod }), logger)),
+      tuner: tunerOf(slot),
     });
     const own = await Worker.create({
       ...common,
@@ -111,10 +125,11 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
       maxConcurrentActivityTaskExecutions: PRIVATE_SLOTS,
     });
     logger.info({ pod: host, queue, device, gpu: gpuName, torch, baseModel: name }, 'pod takes jobs');
-    await runUntilAborted([own, shared], deps);
+    await runUntilAborted([own, shared], { ...deps, signal });
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
+    deps.drain.removeEventListener('abort', onDrain);
     await trainer.kill();
     store.close();
     await backend.close();

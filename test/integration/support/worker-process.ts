@@ -94,6 +94,12 @@ export class WorkerProcess {
     return this.#child.exitCode;
   }
 
+  /** Takes its pod out of service; returns the exit code once the process has ended, null where a signal ended it. */
+  async drain(): Promise<number | null> {
+    await this.#end('SIGUSR2');
+    return this.#child.exitCode;
+  }
+
   get pid(): number | undefined {
     return this.#child.pid;
   }

@@ -75,6 +75,27 @@ describe('PodSlot', () => {
     });
   }
 
+  it('is drained at once while no job has it, though it was asked for one', async () => {
+    await slot.reserveSlot(CONTEXT, NEVER);
+    assert.equal(await isKept(slot.drain()), true);
+    slot.releaseSlot();
+    assert.equal(await isKept(slot.reserveSlot(CONTEXT, NEVER)), false);
+  });
+
+  it('is drained once its job is over, and given to no other, which may still give up', async () => {
+    await slot.reserveSlot(CONTEXT, NEVER);
+    slot.markSlotUsed();
+    const drained = slot.drain();
+    const leave = new AbortController();
+    const second = slot.reserveSlot(CONTEXT, leave.signal);
+    assert.equal(await isKept(drained), false);
+    slot.releaseSlot();
+    await drained;
+    assert.equal(await isKept(second), false);
+    leave.abort();
+    await assert.rejects(second, { name: 'AbortError' });
+  });
+
   it('is not lost when it is given up in the moment in which it is free', async () => {
     const leave = new AbortController();
     const reserved = slot.reserveSlot(CONTEXT, leave.signal);

@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { copyFileSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { tctlPath } from '../../scripts/setup/tctl.mjs';
-import { temporalPath } from '../../scripts/setup/temporal.mjs';
 
 const ROOT = path.join(import.meta.dirname, '../..');
 const CLI = path.join(ROOT, 'cli/main.ts');
@@ -57,26 +55,5 @@ describe('commands in the docs', function () {
     assert.deepEqual(made, ['kohya.safetensors', 'lora_weights.safetensors', 'loss.png', 'peft', 'steps.jsonl']);
     for (const name of made) assert.ok(read('README.md').includes(`\`${name}${name === 'peft' ? '/' : ''}\``), name);
     assert.equal(readFileSync(path.join(directory, 'style/steps.jsonl'), 'utf8').trimEnd().split('\n').length, 3 * 12);
-  });
-
-  it('of operations.md and runbook.md use options that temporal and tctl have', async () => {
-    const text = ['operations.md', 'runbook.md'].map((name) => read(`docs/${name}`)).join('\n');
-    const lines = [...text.matchAll(/^(temporal|tctl) ((?:workflow|batch|taskqueue|task-queue) \w+) (.*)$/gm)];
-    assert.ok(lines.length > 10);
-    const programs: Record<string, string> = { temporal: temporalPath(), tctl: tctlPath() };
-    const helpTexts = new Map<string, string>();
-    for (const [, program = '', verb = '', rest = ''] of lines) {
-      const command = programs[program] ?? assert.fail(program);
-      assert.ok(existsSync(command), `${command} was not set up`);
-      const name = `${program} ${verb}`;
-      const help = helpTexts.get(name) ?? (await execute(command, [...verb.split(' '), '--help'])).stdout;
-      helpTexts.set(name, help);
-      // Quoted texts hold no options.
-      for (const [option = ''] of rest.replace(/"[^"]*"|'[^']*'/g, '').matchAll(/(?<=^|\s)--?\w+/g)) {
-        // tctl takes one dash for two.
-        const spelling = option.replace(/^-+/, program === 'tctl' || option.startsWith('--') ? '--?' : '-');
-        assert.match(help, new RegExp(`(^|[\\s,])${spelling}\\b`), `${name} has no ${option}`);
-      }
-    }
   });
 });

@@ -64,6 +64,7 @@ class Session {
   readonly #abort = new AbortController();
   readonly #work = new Set<Promise<void>>();
   #connection: ChannelModel | null = null;
+  #channel: ConfirmChannel | null = null;
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -81,6 +82,7 @@ class Session {
     connection.on('blocked', (reason) => logger.warn({ reason }, 'RabbitMQ takes no messages for now'));
     connection.on('unblocked', () => logger.info('RabbitMQ takes messages again'));
     const channel = await connection.createConfirmChannel();
+    this.#channel = channel;
     channel.on('error', (error) => this.#fail(error));
     channel.on('close', () => this.#fail(new Error('RabbitMQ closed the channel.')));
     await declareQueue(channel, rabbitmq.queue);
@@ -106,9 +108,10 @@ class Session {
   /** Gives everything unfinished back to the queue. */
   async close(): Promise<void> {
     this.#abort.abort();
-    const closing = this.#connection?.close() ?? Promise.resolve();
-    // A connection that is broken already can't be closed, and one that hangs must not hold us up.
-    await Promise.race([closing.catch(() => undefined), sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
+    // The channel first: amqplib queues what a channel sends, but writes the end of the connection at once, and would
+    // overtake the last acknowledgements.
+    if (this.#channel !== null) await closed(this.#channel);
+    if (this.#connection !== null) await closed(this.#connection);
   }
 
   #onDelivery(channel: ConfirmChannel, message: ConsumeMessage | null): void {
@@ -144,6 +147,13 @@ class Session {
   #fail(error: unknown): void {
     this.#end.resolve({ reason: 'failed', error: error instanceof Error ? error : new Error(String(error)) });
   }
+}
+
+/** Closes what may be broken already, where nobody answers or closing fails, and does not let it hold us up. */
+async function closed(part: ConfirmChannel | ChannelModel): Promise<void> {
+  const gone = new Promise((resolve) => part.once('close', resolve));
+  const closing = part.close().catch(() => undefined);
+  await Promise.race([closing, gone, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
 }
 
 /** Declares a queue with no arguments at all, exactly like the publisher: any difference would fail for one of the two. */

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
-import { loadConfig } from '../../common/config.ts';
-import { BACKEND, QUEUE, bridgeSceneForEachTest } from './support/bridge.ts';
+import { once } from 'node:events';
+import { createConnection, createServer } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { runSession } from '../../bridge/consumer.ts';
+import { loadConfig, requireSection } from '../../common/config.ts';
+import { InvalidRequestError } from '../../common/errors.ts';
+import { createLogger } from '../../common/logger.ts';
+import { BACKEND, DEAD_QUEUE, QUEUE, bridgeSceneForEachTest } from './support/bridge.ts';
 import type { BridgeScene } from './support/bridge.ts';
 import { eventually } from './support/until.ts';
 
@@ -19,6 +26,65 @@ describe('bridge, when parts fail or stop', () => {
     await scene.publish(scene.envelope(scene.styleId + 1, 'after'));
     const { messageCount, consumerCount } = await scene.channel.checkQueue(QUEUE);
     assert.deepEqual([messageCount, consumerCount], [1, 0]);
+  });
+
+  it('acknowledges what it finishes while it stops: the connection closed before the broker heard of it', async () => {
+    const stop = new AbortController();
+    const [taken, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const session = runSession({
+      rabbitmq: { ...requireSection(scene.config, 'rabbitmq'), prefetch: 2 },
+      handle: async ({ content }) => {
+        if (content.toString() === '"refused"') taken.resolve();
+        await gate.promise;
+        return content.toString() === '"refused"' ? new InvalidRequestError('No.') : null;
+      },
+      logger: createLogger({ level: 'silent' as 'info' }),
+      ...{ signal: stop.signal, drainMs: 5000, onReady: () => undefined },
+    });
+    await scene.publish('done');
+    await scene.publish('refused');
+    await taken.promise;
+    stop.abort();
+    await sleep(200);
+    gate.resolve();
+    assert.deepEqual(await session, { reason: 'stopped' });
+    await sleep(500);
+    assert.equal((await scene.channel.checkQueue(QUEUE)).messageCount, 0);
+    assert.equal((await scene.channel.checkQueue(DEAD_QUEUE)).messageCount, 1);
+  });
+
+  it('stops at once where RabbitMQ goes away while it stops', async () => {
+    const abort = new AbortController();
+    const sockets: Socket[] = [];
+    const broker = new URL(scene.stack.amqpUrl);
+    const proxy = createServer((socket) => {
+      const upstream = createConnection(Number(broker.port), broker.hostname);
+      sockets.push(socket, upstream);
+      socket
+        .on('error', () => undefined)
+        .pipe(upstream.on('error', () => undefined))
+        .pipe(socket);
+    });
+    await once(proxy.listen(0, '127.0.0.1'), 'listening');
+    const url = new URL(broker);
+    url.port = String((proxy.address() as AddressInfo).port);
+    const ready = Promise.withResolvers<void>();
+    const session = runSession({
+      rabbitmq: { ...requireSection(scene.config, 'rabbitmq'), url: url.href },
+      handle: () => Promise.resolve(null),
+      logger: createLogger({ level: 'silent' as 'info' }),
+      ...{ signal: abort.signal, drainMs: 500, onReady: ready.resolve },
+    });
+    await ready.promise;
+    // Nothing comes back any more, so that closing has begun when the connection breaks.
+    for (const socket of sockets) socket.unpipe();
+    const startedAtMs = Date.now();
+    abort.abort();
+    await sleep(1000);
+    for (const socket of sockets) socket.destroy();
+    assert.deepEqual(await session, { reason: 'stopped' });
+    assert.ok(Date.now() - startedAtMs < 3000);
+    proxy.close();
   });
 
   it('takes up again after its consumer was cancelled', async () => {

@@ -100,6 +100,9 @@ export class TrainingStarter {
    * @throws TemporalUnavailableError when it should be tried again later
    */
   async start(job: JobMessage): Promise<'started' | 'duplicate'> {
+    // Before anything can refuse it: what was accepted once may come again after the settings have changed, and a refusal
+    // would contradict what the job itself tells the backend.
+    if (await this.#isKnown(job)) return 'duplicate';
     const { epochs, repeats, validationPictures = 0 } = this.#config.training.recipe;
     const input = {
       styleId: job.styleId,
@@ -110,7 +113,6 @@ export class TrainingStarter {
       expectedEpochs: job.parameters.epochs ?? epochs ?? defaultEpochs(job.images.length - validationPictures, repeats),
       webhookOrigin: allowedOrigin(job.webhookUrl, this.#config.backend.allowedOrigins),
     };
-    if (await this.#isKnown(job)) return 'duplicate';
     try {
       await this.#startWorkflow(input);
       return 'started';

@@ -236,6 +236,21 @@ describe('bridge', () => {
     assert.equal(await scene.runsOf(scene.styleId), 1);
   });
 
+  it('acknowledges a message of a known job also where its backend is not allowed any more', async () => {
+    await scene.startBridge();
+    await scene.publish(scene.envelope(scene.styleId, 'accepted'));
+    await scene.started(scene.styleId);
+    await scene.client.workflow.getHandle(workflowIdOf(scene.styleId)).terminate();
+    await scene.bridges[0]?.stop();
+    const backend = { ...scene.config.backend, allowedOrigins: ['https://elsewhere.example.com'] };
+    const { lines } = await scene.startBridge({}, { ...scene.config, backend });
+    await scene.publish(scene.envelope(scene.styleId, 'accepted'));
+    await eventually(async () => assert.match(lines.join(''), /duplicate message|message refused/));
+    assert.doesNotMatch(lines.join(''), /message refused/);
+    await scene.queueIsEmpty();
+    assert.equal((await scene.channel.checkQueue(DEAD_QUEUE)).messageCount, 0);
+  });
+
   it('does not run a job twice that another bridge started and that ended after we looked', async () => {
     const logger = createLogger({ level: 'silent' as 'info' });
     const job = parseJobMessage(Buffer.from(JSON.stringify(scene.envelope(scene.styleId, 'quick'))));

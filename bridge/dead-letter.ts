@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { ConfirmChannel, ConsumeMessage, Message, Options } from 'amqplib';
+import type { ConfirmChannel, ConsumeMessage, Message, MessageProperties, Options } from 'amqplib';
 import type { BrushworkError } from '../common/errors.ts';
 
 const CONFIRM_TIMEOUT_MS = 30_000;
@@ -44,9 +44,10 @@ export async function moveToDeadQueue(
   channel.on('return', onReturn);
   try {
     await publishCopy(channel, deadQueue, message, { ...kept, ...ours }).catch((reason: unknown) => {
-      // Foreign headers that can't be written again must not keep the message circling.
-      if (!(reason instanceof UnwritableHeadersError)) throw reason;
-      return publishCopy(channel, deadQueue, message, ours);
+      // Foreign headers and properties that can't be written again (a timestamp near 2^64 is read as a number that is
+      // too big) must not keep the message circling.
+      if (!(reason instanceof UnwritableError)) throw reason;
+      return publishCopy(channel, deadQueue, { content: message.content, properties: {} }, ours);
     });
     if (isReturned) throw new Error(`The queue ${deadQueue} does not exist any more.`);
   } finally {
@@ -54,7 +55,7 @@ export async function moveToDeadQueue(
   }
 }
 
-class UnwritableHeadersError extends Error {}
+class UnwritableError extends Error {}
 
 /**
  * Publishes a message once more and waits until the broker has it on record.
@@ -63,12 +64,12 @@ class UnwritableHeadersError extends Error {}
  * @param queue - where to; the broker hands it back when there is none
  * @param message - as delivered
  * @param headers - instead of its own
- * @throws UnwritableHeadersError when they can't be written, Error when the broker does not take it
+ * @throws UnwritableError when these or its properties can't be written, Error when the broker does not take it
  */
 export async function publishCopy(
   channel: ConfirmChannel,
   queue: string,
-  { content, properties }: Pick<Message, 'content' | 'properties'>,
+  { content, properties }: { content: Buffer; properties: Partial<MessageProperties> },
   headers: Record<string, unknown>,
 ): Promise<void> {
   const options: Options.Publish = {
@@ -102,7 +103,7 @@ export async function publishCopy(
     } catch (error) {
       clearTimeout(timer);
       const isClosed = error instanceof Error && error.name === 'IllegalOperationError';
-      reject(isClosed ? error : new UnwritableHeadersError('The headers can not be written.', { cause: error }));
+      reject(isClosed ? error : new UnwritableError('The headers or properties can not be written.', { cause: error }));
     }
   });
 }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { Writable } from 'node:stream';
 import { Client, WorkflowNotFoundError } from '@temporalio/client';
 import { connect } from 'amqplib';
 import type { Options } from 'amqplib';
@@ -106,6 +107,24 @@ describe('bridge', () => {
     await scene.started(scene.styleId);
     await scene.queueIsEmpty();
     assert.equal((await scene.channel.checkQueue(copies.queue)).messageCount, 1, 'only the publisher’s own copy');
+  });
+
+  it('moves a message whose properties can not be written again: with a timestamp near 2^64 it circled for ever', async () => {
+    await scene.startBridge();
+    const { stream } = (scene.amqp as unknown as { connection: { stream: Writable } }).connection;
+    const write = stream.write.bind(stream) as (frames: Buffer) => boolean;
+    // The biggest number that amqplib writes, and on the wire the biggest there is.
+    const timestamp = 2 ** 64 - 2048;
+    stream.write = ((frames: Buffer) => {
+      const at = frames.indexOf('fffffffffffff800', 'hex');
+      return write(at < 0 ? frames : frames.fill(0xff, at, at + 8));
+    }) as typeof stream.write;
+    await scene.publish({ neither: 'shape' }, { timestamp, headers: { trace: 't' } });
+    const { content, properties } = await scene.deadMessage();
+    assert.equal(content.toString(), '{"neither":"shape"}');
+    assert.equal(properties.headers?.['x-error-code'], 'INVALID_REQUEST');
+    assert.equal(properties.timestamp, undefined);
+    await scene.queueIsEmpty();
   });
 
   it('keeps a malformed message until the dead queue, deleted meanwhile, is there again', async () => {

@@ -18,6 +18,9 @@ export interface LoggerOptions {
 /** Shorter texts than this are no secrets: blacking them out would only garble the log. */
 const MIN_SECRET_LENGTH = 8;
 
+/** Lines that wait while standard output takes none; more are lost. */
+const MAX_UNWRITTEN_BYTES = 1024 * 1024;
+
 /** A URL's query, where it signs the URL; the value of an Authorization header; user info of a URL. */
 const SECRET_SHAPES: readonly (readonly [RegExp, string])[] = [
   [/\?[^\s"\\]*(?:Signature|Credential)=[^\s"\\]*/gi, '?[signature]'],
@@ -41,8 +44,18 @@ export function createLogger(options: LoggerOptions): Logger {
       formatters: { level: (label) => ({ level: label }) },
       hooks: { streamWrite: redact },
     },
-    options.destination ?? pino.destination({ fd: 1, sync: true }),
+    options.destination ?? standardOutput(),
   );
+}
+
+/**
+ * A full disk behind standard output costs log lines, not the process: without a listener, the call that logs would throw.
+ * Lines that can't be written are kept for later, up to a limit. pino itself sees to a reader that goes away.
+ */
+function standardOutput(): DestinationStream {
+  const destination = pino.destination({ fd: 1, sync: true, maxLength: MAX_UNWRITTEN_BYTES });
+  destination.on('error', () => undefined);
+  return destination;
 }
 
 /**

@@ -1,4 +1,7 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { closeSync, existsSync, openSync } from 'node:fs';
+import path from 'node:path';
 import { loadConfig } from '../../../common/config.ts';
 import { configSecrets, createLogger, jobLogger } from '../../../common/logger.ts';
 
@@ -44,6 +47,31 @@ describe('createLogger', () => {
     logger.info('amqp://user:5ecret@host:5672/');
     assert.ok(!lines.join('').includes('5ecret'), lines.join(''));
     assert.match(lines.join(''), /https:\/\/h\/a\.jpg/);
+  });
+});
+
+describe('createLogger on standard output', () => {
+  const MODULE = JSON.stringify(path.join(import.meta.dirname, '../../../common/logger.ts'));
+
+  it('goes on without lines that can not be written: on a full disk the call that logged ended the process', function () {
+    if (!existsSync('/dev/full')) this.skip();
+    const program = `
+      const { createLogger } = await import(${MODULE});
+      const logger = createLogger({ level: 'info' });
+      logger.info('one');
+      setTimeout(() => logger.info('two'), 1);
+      setTimeout(() => process.stderr.write('alive'), 10);`;
+    const full = openSync('/dev/full', 'w');
+    try {
+      const args = ['--input-type=module', '--eval', program];
+      const { status, stderr } = spawnSync(process.execPath, args, {
+        stdio: ['ignore', full, 'pipe'],
+        encoding: 'utf8',
+      });
+      assert.deepEqual([status, stderr], [0, 'alive']);
+    } finally {
+      closeSync(full);
+    }
   });
 });
 

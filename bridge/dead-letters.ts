@@ -1,12 +1,9 @@
 import { connect } from 'amqplib';
-import type { ConfirmChannel, GetMessage } from 'amqplib';
+import type { GetMessage } from 'amqplib';
 import type { RabbitMqConfig } from '../common/config.ts';
 import { reasonOf } from '../common/logger.ts';
 import { publishCopy } from './dead-letter.ts';
 import { addresseeOf } from './envelope.ts';
-
-/** More are not looked at in one go: all of them are held at the same time. */
-const MAX_MESSAGES = 1000;
 
 /** Why a message was refused: gone once it is on its way again. */
 const REFUSAL_HEADERS = new Set(['x-error-code', 'x-error-message', 'x-dead-letter-id']);
@@ -44,11 +41,16 @@ export async function moveDeadLetters(
   try {
     const channel = await connection.createConfirmChannel();
     await channel.assertQueue(rabbitmq.queue, { durable: true });
-    await channel.assertQueue(rabbitmq.deadQueue, { durable: true });
-    // What is refused again comes back behind those that were there.
-    const messages = await takeAll(channel, rabbitmq.deadQueue);
+    const { messageCount } = await channel.assertQueue(rabbitmq.deadQueue, { durable: true });
+    const letters: DeadLetter[] = [];
     let movedCount = 0;
-    for (const message of messages.filter((one) => isWanted(letterOf(one)))) {
+    // No more than were there: what is refused again comes back behind them.
+    while (letters.length < messageCount) {
+      const message = await channel.get(rabbitmq.deadQueue);
+      if (message === false) break;
+      const letter = letterOf(message);
+      letters.push(letter);
+      if (!isWanted(letter)) continue;
       const headers = Object.entries(message.properties.headers ?? {});
       const kept = Object.fromEntries(headers.filter(([name]) => !REFUSAL_HEADERS.has(name)));
       await publishCopy(channel, rabbitmq.queue, message, kept);
@@ -57,7 +59,7 @@ export async function moveDeadLetters(
     }
     // Unacknowledged messages go back to where they were.
     await channel.close();
-    return { letters: messages.map(letterOf), movedCount };
+    return { letters, movedCount };
   } finally {
     await connection.close();
   }
@@ -73,16 +75,6 @@ function unreachable(url: string, cause: unknown): RabbitMqUnreachableError {
     `RabbitMQ at ${new URL(url).host} can't be reached: ${reason}. ${variables} (or RABBITMQ_URL).`,
     { cause },
   );
-}
-
-async function takeAll(channel: ConfirmChannel, queue: string): Promise<GetMessage[]> {
-  const messages: GetMessage[] = [];
-  while (messages.length < MAX_MESSAGES) {
-    const message = await channel.get(queue);
-    if (message === false) break;
-    messages.push(message);
-  }
-  return messages;
 }
 
 function letterOf({ content, properties }: GetMessage): DeadLetter {

@@ -27,7 +27,7 @@ export const deadLettersCommand: Command = {
     const { move } = options;
     const code = nonEmptyOption('--code', options.code);
     if (code !== undefined && !move) throw new UsageError('--code says what to put back: give --move as well.');
-    const rabbitmq = requireSection(loadConfig({ roles: ['bridge'] }), 'rabbitmq');
+    const rabbitmq = requireSection(loadConfig({ roles: ['bridge'], needsBackend: false }), 'rabbitmq');
     const { letters, movedCount } = await moveDeadLetters(
       rabbitmq,
       ({ errorCode }) => move && (code === undefined || errorCode === code),

@@ -27,6 +27,7 @@ export interface Sources {
   /** The environment as it is, for libraries that read their own variables. */
   values: NodeJS.ProcessEnv;
   roles: ReadonlySet<Role>;
+  needsBackend: boolean;
   faults: string[];
 }
 
@@ -170,16 +171,15 @@ export function readStorage({ root, env, roles, faults }: Sources): StorageConfi
 }
 
 /** `BACKEND_API_URL`, `INTERNAL_API_TOKEN` and section `backend`. A bridge alone needs (and gets) no token. */
-export function readBackend({ root, env, roles, faults }: Sources): BackendConfig {
+export function readBackend({ root, env, roles, needsBackend, faults }: Sources): BackendConfig {
   const section = root.section('backend');
   const allowed = section.texts('allowedOrigins');
   const timeoutMs = section.durationMs('timeout');
   const progressIntervalMs = section.durationMs('progressInterval');
   section.finish();
-  const url =
-    roles.size === 0
-      ? ''
-      : env.required(['BACKEND_API_URL'], 'set it to the URL of the backend, e.g. https://api.example.com');
+  const url = needsBackend
+    ? env.required(['BACKEND_API_URL'], 'set it to the URL of the backend, e.g. https://api.example.com')
+    : '';
   const origin = url === '' ? null : originOf(url);
   if (url !== '' && origin === null)
     faults.push('BACKEND_API_URL must be an http(s) URL without user name, e.g. https://api.example.com.');

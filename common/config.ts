@@ -38,6 +38,8 @@ export interface LoadConfigOptions {
   env?: NodeJS.ProcessEnv;
   /** Roles of this process: only what they need is demanded. Default: all. */
   roles?: readonly Role[];
+  /** False where nothing calls the backend, so that its URL is not demanded. Default: true, where there is a role. */
+  needsBackend?: boolean;
 }
 
 function readYaml(file: string, faults: string[], namedBy: string | null = null): unknown {
@@ -86,7 +88,8 @@ export function loadConfig(options: LoadConfigOptions = {}): Config {
   if (faults.length > 0) throw new ConfigError(faults);
 
   const root = new Section(path.basename(file ?? DEFAULTS_FILE), document, faults);
-  const sources: Sources = { root, env, values, roles, faults };
+  const needsBackend = roles.size > 0 && options.needsBackend !== false;
+  const sources: Sources = { root, env, values, roles, needsBackend, faults };
   const temporal = readTemporal(sources);
   const queues = root.section('queues');
   const workflow = root.section('workflow');

@@ -3,10 +3,8 @@ import type { Writable } from 'node:stream';
 import { Client, WorkflowNotFoundError } from '@temporalio/client';
 import { connect } from 'amqplib';
 import type { Options } from 'amqplib';
-import { moveDeadLetters } from '../../bridge/dead-letters.ts';
 import { parseJobMessage } from '../../bridge/envelope.ts';
 import { TrainingStarter, refusalIdOf, workflowIdOf } from '../../bridge/start-training.ts';
-import { requireSection } from '../../common/config.ts';
 import { createLogger } from '../../common/logger.ts';
 import { trainingConfigFor } from '../../common/training-config.ts';
 import type { RefusalInput } from '../../common/types.ts';
@@ -196,39 +194,6 @@ describe('bridge', () => {
     await scene.client.workflow.getHandle(workflowIdOf(scene.styleId)).terminate();
     await scene.publish(scene.envelope(scene.styleId, 'second'));
     await eventually(async () => assert.equal((await scene.started(scene.styleId)).taskId, 'second'));
-  });
-
-  it('takes dead letters that an operator puts back, chosen by their code', async () => {
-    await scene.startBridge();
-    const rabbitmq = requireSection(scene.config, 'rabbitmq');
-    await scene.publish(scene.envelope(scene.styleId, 'first'));
-    await scene.started(scene.styleId);
-    await scene.publish({ neither: 'shape' });
-    await scene.publish(scene.envelope(scene.styleId, 'second'));
-    await eventually(async () => assert.equal((await scene.channel.checkQueue(DEAD_QUEUE)).messageCount, 2));
-    await scene.client.workflow.getHandle(workflowIdOf(scene.styleId)).terminate();
-
-    const { letters, movedCount } = await moveDeadLetters(
-      rabbitmq,
-      ({ errorCode }) => errorCode === 'TRAINING_IN_PROGRESS',
-    );
-    assert.deepEqual(
-      letters.map(({ errorCode, styleId }) => [errorCode, styleId]),
-      [
-        ['INVALID_REQUEST', null],
-        ['TRAINING_IN_PROGRESS', scene.styleId],
-      ],
-    );
-    assert.equal(movedCount, 1);
-    await eventually(async () => assert.equal((await scene.started(scene.styleId)).taskId, 'second'));
-
-    const { properties } = await scene.deadMessage();
-    const firstSeen = String(properties.headers?.['x-first-seen']);
-    await scene.publish({ neither: 'shape' }, { headers: { 'x-first-seen': firstSeen } });
-    await eventually(async () => assert.equal((await scene.channel.checkQueue(DEAD_QUEUE)).messageCount, 1));
-    assert.equal((await moveDeadLetters(rabbitmq, () => true)).movedCount, 1);
-    const again = await scene.deadMessage();
-    assert.equal(again.properties.headers?.['x-first-seen'], firstSeen, 'refused again, and still as old');
   });
 
   it('two bridges make one workflow of a message that comes 40 times', async () => {

@@ -220,8 +220,8 @@ describe('the brushwork command', function () {
   });
 
   it('says in one line that RabbitMQ is down, and which variables say where it is', () => {
-    const nobody = { RABBITMQ_URL: 'amqp://guest:guest@127.0.0.1:1', BACKEND_API_URL: 'https://api.example.com' };
-    const env = { ...process.env, ...nobody };
+    // All that the command needs: it calls no backend.
+    const env = { ...process.env, RABBITMQ_URL: 'amqp://guest:guest@127.0.0.1:1', BACKEND_API_URL: '' };
     const { status, stderr } = spawnSync(process.execPath, [CLI, 'dead-letters'], { encoding: 'utf8', env });
     assert.equal(status, 1);
     assert.match(

@@ -1,5 +1,7 @@
+import { ApplicationFailure } from '@temporalio/common';
 import { Runtime } from '@temporalio/worker';
 import type { LogLevel, LogMetadata, Logger as TemporalLogger } from '@temporalio/worker';
+import { ERROR_CLASSES } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 
 type PinoLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error';
@@ -20,11 +22,20 @@ const TRIVIA = [
   'Activity not found on completion',
 ];
 
-/** The SDK's own bookkeeping says nothing to a reader; the error goes where pino expects it. */
+/** The error code of a failure or of what caused it: pino shows only the class of a failure. */
+function codeOf(error: unknown): string | null {
+  if (!(error instanceof Error)) return null;
+  const { type } = error instanceof ApplicationFailure ? error : { type: null };
+  return typeof type === 'string' && Object.hasOwn(ERROR_CLASSES, type) ? type : codeOf(error.cause);
+}
+
+/** The SDK's own bookkeeping says nothing to a reader; the error goes where pino expects it, its code where one searches. */
 function fieldsOf(meta: LogMetadata = {}): Record<string, unknown> {
   const fields: Record<string, unknown> = { ...meta };
   for (const name of ['sdkComponent', 'taskToken']) delete fields[name];
   if ('error' in fields) {
+    const code = codeOf(fields['error']);
+    if (code !== null) fields['code'] = code;
     fields['err'] = fields['error'];
     delete fields['error'];
   }

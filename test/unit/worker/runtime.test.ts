@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { ApplicationFailure } from '@temporalio/common';
 import { createLogger } from '../../../common/logger.ts';
 import { jobLogInterceptor } from '../../../worker/job-log.ts';
 import { unlessAborted } from '../../../worker/run-until-aborted.ts';
@@ -23,6 +24,18 @@ describe('temporalLogger', () => {
     assert.deepEqual([line?.['level'], line?.['msg'], line?.['style']], ['warn', 'Activity failed', 7]);
     assert.equal((line?.['err'] as { message: string }).message, 'boom');
     assert.ok(!('taskToken' in (line ?? {})) && !('sdkComponent' in (line ?? {})));
+  });
+
+  it('names the error code of a failure, or of its cause, as the bridge does: pino shows its class alone', () => {
+    const { logger, lines } = logged();
+    const failure = ApplicationFailure.create({ message: 'The disk is full.', type: 'GPU_FAULT' });
+    logger.warn('Activity failed', { error: failure });
+    logger.warn('Workflow failed', { error: new Error('Activity task failed', { cause: failure }) });
+    logger.warn('Activity failed', { error: ApplicationFailure.create({ message: 'boom', type: 'TypeError' }) });
+    assert.deepEqual(
+      lines.map(({ code }) => code),
+      ['GPU_FAULT', 'GPU_FAULT', undefined],
+    );
   });
 
   it('keeps what is said at every start out of the log', () => {

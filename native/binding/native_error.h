@@ -15,8 +15,7 @@ struct NativeError {
   std::string message;
 };
 
-// The exception being handled (call it inside a catch block), libtorch's own included: out of memory is
-// GPU_OUT_OF_MEMORY on every device, a fault of the device GPU_FAULT, what nobody foresaw INTERNAL.
+// The exception being handled (call it inside a catch block), others' named by describe_failure.
 NativeError describe_current_exception();
 
 // An `Error` with `code` as in `common/errors.ts` and the name of the class there, e.g. "GpuFaultError".

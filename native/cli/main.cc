@@ -4,7 +4,7 @@
 #include <exception>
 
 #include "cli/commands.h"
-#include "core/errors.h"
+#include "core/describe_failure.h"
 
 namespace {
 
@@ -47,11 +47,9 @@ int main(int argc, char** argv) {
       command.run(options);
       return 0;
     }
-  } catch (const brushwork::Error& error) {
+  } catch (const std::exception& failure) {
+    const auto error = brushwork::describe_failure(failure);
     std::fprintf(stderr, "%s: %s\n", error.code_name(), error.what());
-    return 1;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
     return 1;
   }
   std::fputs(kUsage, stderr);

@@ -1,10 +1,15 @@
 """Everything that wants a GPU, in one run: builds the core for CUDA, tests it and measures it. See bench/README.md.
 
-    python bench/gpu.py --output DIR [--stages build,tests,…]
+    python bench/gpu.py --output DIR [--stages build,tests,…] [--precisions bf16,…]
 
-Needs Python with a CUDA build of torch, CMake and a C++ compiler, and, for the stages model, speed and fidelity, the
-other packages of test/reference/requirements.txt; no Node and no network. Each stage writes DIR/<stage>.json and its log;
-a stage that fails doesn't hinder the others. Exits with 1 where one failed.
+Needs Python with a CUDA build of torch, CMake, a C++ compiler and the headers of nlohmann/json (--json-headers); no Node
+and no network, so a machine without one must be given what it lacks beforehand. Of test/reference/requirements.txt, in its
+versions: model wants diffusers, transformers and safetensors; speed, kernels and compiled diffusers and peft; fidelity all
+of them, prodigyopt too; machine, build, tests, resume and small_gpu only torch. All but machine, build and tests want the
+model. The time that all takes, or one stage, can be split: --stages and --precisions, each call with an --output of its own.
+
+Each stage writes DIR/<stage>.json, with "error" where it failed, and its log; a stage that fails doesn't hinder the others.
+Exits with 1 where one failed.
 """
 
 import argparse
@@ -18,6 +23,8 @@ import shutil
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +40,8 @@ TESTS = [
 PRECISIONS = ["fp16", "bf16", "no"]
 # What the contract asks a GPU to have, less what CUDA itself takes of it.
 SMALL_GPU_MIB = 8192 - 700
+# Characters of a failed command's words that are kept with the figures: the beginning tells.
+SAID_LENGTH = 1000
 
 
 class StageError(Exception):
@@ -72,6 +81,8 @@ class Run:
                     text=True,
                     timeout=timeout_s,
                 )
+            except FileNotFoundError as error:
+                raise StageError(f"there is no {words[0]}") from error
             except subprocess.TimeoutExpired as error:
                 print(error.output, file=log)
                 raise StageError(f"{words[0]} took more than {timeout_s} s") from error
@@ -172,11 +183,12 @@ def train(run: Run, name: str, precision: str, *words) -> Path:
 
 
 def resume(run: Run) -> dict:
-    """Trainings that must end with the same bytes, with dropout, in each precision and with the text encoder."""
+    """Trainings that must end with the same bytes, with dropout, in each precision and, in bf16, with the text encoder."""
     epochs = run.options.epochs
     figures = {}
-    jobs = [(precision, precision, []) for precision in PRECISIONS]
-    jobs.append(("text-encoder", "bf16", ["--train-text-encoder", 1]))
+    jobs = [(precision, precision, []) for precision in run.options.precisions]
+    if "bf16" in run.options.precisions:
+        jobs.append(("text-encoder", "bf16", ["--train-text-encoder", 1]))
     for label, precision, words in jobs:
         whole = train(run, f"{label}-whole", precision, "--epochs", 2 * epochs, *words)
         again = train(run, f"{label}-again", precision, "--epochs", 2 * epochs, *words)
@@ -221,20 +233,20 @@ def time_steps(run: Run, cases: dict[str, dict], *more) -> dict:
 
 def speed(run: Run) -> dict:
     """Time and memory of a step beside the reference, by precision and batch."""
-    cases = {f"{p}-{b}": {"precision": p, "batch": b} for b in run.options.batches for p in PRECISIONS}
+    cases = {f"{p}-{b}": {"precision": p, "batch": b} for b in run.options.batches for p in run.options.precisions}
     return time_steps(run, cases)
 
 
 def kernels(run: Run) -> dict:
     """What repeatable kernels cost, and gradient checkpointing, in batches of the first size."""
     batch = run.options.batches[0]
-    cases = {p: {"precision": p, "batch": batch} for p in PRECISIONS}
+    cases = {p: {"precision": p, "batch": batch} for p in run.options.precisions}
     return time_steps(run, cases, "--variants", "plain", "fastest", "checkpointing")
 
 
 def compiled(run: Run) -> dict:
-    """The same beside a reference that torch.compile has compiled."""
-    cases = {p: {"precision": p, "batch": run.options.batches[0]} for p in ("bf16", "fp16")}
+    """The same in half precision beside a reference that torch.compile has compiled."""
+    cases = {p: {"precision": p, "batch": run.options.batches[0]} for p in run.options.precisions if p != "no"}
     return time_steps(run, cases, "--compile")
 
 
@@ -253,12 +265,14 @@ def small_gpu(run: Run) -> dict:
     for name, more in {"plain": [], "checkpointing": ["--gradient-checkpointing", 1], "batch 4": ["--batch", 4]}.items():
         said = limited(SMALL_GPU_MIB, *more)
         is_done = "peak_gpu_mib" in said
-        figures[name] = json.JSONDecoder().raw_decode(said[said.index("{") :])[0] if is_done else said[-500:]
-    figures["too little"] = limited(2000)[-500:]
+        figures[name] = json.JSONDecoder().raw_decode(said[said.index("{") :])[0] if is_done else said[:SAID_LENGTH]
+        report(run, figures)
+    said = limited(2000)
+    figures["too little"] = said[:SAID_LENGTH]
     report(run, figures)
     if not isinstance(figures["plain"], dict):
         raise StageError(f"a job does not fit into 8 GiB: {figures['plain']}")
-    if "out of memory" not in figures["too little"]:
+    if "GPU_OUT_OF_MEMORY" not in said:
         raise StageError(f"too little memory was not noticed: {figures['too little']}")
     return figures
 
@@ -267,7 +281,7 @@ def fidelity(run: Run) -> dict:
     """Forward passes, losses and gradients against the reference in the same precision on the same device."""
     options = run.options
     figures, faults = {}, []
-    for precision in PRECISIONS:
+    for precision in options.precisions:
         file = run.output / f"fidelity-{precision}.json"
         words = {"model": options.model, "threads": options.threads, "device": options.device, "precision": precision}
         words |= {"size": options.size, "training-size": options.size, "program": run.program, "json": file}
@@ -292,21 +306,40 @@ STAGES = {
 }
 
 
+def results_file(run: Run) -> Path:
+    return run.log.with_suffix(".json")
+
+
 def report(run: Run, figures: dict) -> None:
-    (run.output / f"{run.log.stem}.json").write_text(json.dumps(figures, indent=2) + "\n")
+    results_file(run).write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def report_failure(run: Run, words: str) -> None:
+    """Keeps what the stage had reported before."""
+    figures = json.loads(results_file(run).read_text()) if results_file(run).exists() else {}
+    report(run, {**figures, "error": words})
 
 
 def read_options() -> argparse.Namespace:
-    def stages(text: str) -> list[str]:
-        names = text.split(",")
-        unknown = [name for name in names if name not in STAGES]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(STAGES)}")
-        return names
+    def some_of(known: list[str]) -> Callable[[str], list[str]]:
+        def read(text: str) -> list[str]:
+            names = text.split(",")
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+            return names
+
+        return read
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="where figures and logs go")
-    parser.add_argument("--stages", type=stages, default=list(STAGES), help=f"some of {','.join(STAGES)}")
+    parser.add_argument("--stages", type=some_of(list(STAGES)), default=list(STAGES), help=f"some of {','.join(STAGES)}")
+    parser.add_argument(
+        "--precisions",
+        type=some_of(PRECISIONS),
+        default=PRECISIONS,
+        help=f"some of {','.join(PRECISIONS)}, for resume, speed, kernels, fidelity and compiled",
+    )
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu tries the script itself")
     parser.add_argument("--model", type=Path, default=ROOT / "build" / "full-size-model", help="made where it is absent")
     parser.add_argument("--build", type=Path, default=ROOT / "build" / "gpu", help="build folder")
@@ -335,13 +368,16 @@ def main() -> None:
     for name in options.stages:
         run = Run(options, options.output, options.output / f"{name}.log")
         run.log.write_text("")
+        results_file(run).unlink(missing_ok=True)
         begin = time.monotonic()
         try:
             figures = STAGES[name](run)
             report(run, figures)
             verdict = "done"
-        except StageError as error:
-            print(error, flush=True)
+        except Exception as error:  # a defect of this script hinders no other stage either
+            words = str(error) if isinstance(error, StageError) else traceback.format_exc()
+            print(words, flush=True)
+            report_failure(run, words)
             failed.append(name)
             verdict = "FAILED"
         print(f"{name}: {verdict} after {time.monotonic() - begin:.0f} s", flush=True)

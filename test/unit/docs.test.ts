@@ -168,8 +168,9 @@ describe('docs', () => {
     // `checkpoints` is asked for in the same way as `lossCurve`.
     unmentioned.delete('query checkpoints');
     const blocks = [...read('docs/operations.md').matchAll(/^```sh\n(.*?)^```/gms)].map(([, block = '']) => block);
-    assert.ok(blocks.length > 5);
-    for (const block of blocks) {
+    const paired = blocks.filter((block) => /^(temporal|tctl) workflow /m.test(block));
+    assert.ok(paired.length > 10);
+    for (const block of paired) {
       const [temporal = '', tctl = '', ...more] = block.trimEnd().split('\n');
       assert.match(temporal, /^temporal workflow \w+ /);
       assert.match(tctl, /^tctl workflow \w+ /);

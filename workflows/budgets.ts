@@ -11,7 +11,7 @@ const FEWER_ATTEMPTS: Partial<Record<ErrorCode, number>> = { LOSS_NOT_FINITE: 2,
 const STORE_CODES: readonly ErrorCode[] = ['STORAGE_UNAVAILABLE', 'ACCESS_DENIED'];
 /** A store that is down heals by itself, keys are put right by people: about an hour of attempts. */
 const STORAGE_ATTEMPTS = 34;
-/** Of these in a row, about six minutes, on one pod: it may be the only one that can't reach the store. */
+/** Of these in a row, about four minutes at first, on one pod: it may be the only one that can't reach the store. */
 const STORAGE_ATTEMPTS_ON_A_POD = 8;
 
 /** Errors that say something about the pod, not about the job: the next attempt gives the pod back and holds another. */

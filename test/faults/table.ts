@@ -39,21 +39,24 @@ function row(lines: TableLine[]): string {
  * The results of one or more runs as a Markdown table, a row for each fault.
  *
  * @param lines - of all cases that were run
- * @param knownCount - cases that there are
+ * @param known - all cases that there are
  */
-export function tableOf(lines: TableLine[], knownCount: number): string {
+export function tableOf(lines: TableLine[], known: readonly Pick<TableLine, 'fault'>[]): string {
   const distinct = unique(lines.map(({ fault, moment }) => `${fault}@${moment}`)).length;
   const dates = unique(lines.map(({ date }) => date)).join(', ');
   const seeds = unique(lines.map(({ seed }) => String(seed))).join(', ');
   const groups = [...Map.groupBy(lines, ({ fault, about }) => `${fault} ${about}`).entries()].sort(([a], [b]) =>
     a < b ? -1 : 1,
   );
+  const tried = new Set(lines.map(({ fault }) => fault));
+  const untried = unique(known.map(({ fault }) => fault)).filter((fault) => !tried.has(fault));
   return [
-    `${dates}, seeds ${seeds}: ${distinct} of ${knownCount} cases, ${lines.filter(isBad).length} with a violation.`,
+    `${dates}, seeds ${seeds}: ${distinct} of ${known.length} cases, ${lines.filter(isBad).length} with a violation.`,
     '',
     '| fault | what happens | moments | how the jobs ended, from the fault on |',
     '| --- | --- | --- | --- |',
     ...groups.map(([, group]) => row(group)),
     '',
+    ...(untried.length === 0 ? [] : [`No case has run of: ${untried.join(', ')}.`, '']),
   ].join('\n');
 }

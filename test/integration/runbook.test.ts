@@ -30,6 +30,7 @@ interface Rehearsal {
 
 /** In the order in which they are tried: each takes the job as the one before has left it, or changes little. */
 const REHEARSALS: readonly Rehearsal[] = [
+  { line: /namespace update/, from: 'waiting-for-pod', shows: /updated|succeeded/ },
   { line: /search-attribute create/, from: 'waiting-for-pod' },
   { line: / query .* status$/, from: 'waiting-for-pod', shows: /waiting-for-pod/ },
   { line: / query .* (lossCurve|validationCurve)$/, from: 'waiting-for-pod', shows: /\[\]|null/ },

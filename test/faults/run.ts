@@ -99,21 +99,24 @@ interface Group {
   members: FaultCase[];
 }
 
-/** In an order in which a run that is cut short has tried some of everything. */
+/** In an order in which a run that is cut short has tried some of everything: first one of each fault, then of each another. */
 function groupsOf(cases: readonly FaultCase[], lanes: number, random: () => number): Group[] {
-  const order = shuffled(cases, random);
-  const cut = (members: FaultCase[], size: number, isShared: boolean): Group[] =>
-    Array.from({ length: Math.ceil(members.length / size) }, (_, index) => ({
-      isShared,
-      members: members.slice(index * size, (index + 1) * size),
-    }));
-  const byFault = Map.groupBy(
-    order.filter(({ isShared }) => isShared),
-    ({ fault }) => fault,
-  );
-  const shared = [...byFault.values()].flatMap((members) => cut(members, lanes, true));
-  const others = order.filter(({ isShared }) => !isShared);
-  return shuffled([...shared, ...cut(others, GROUP_SIZE, false)], random);
+  const byFault = [...Map.groupBy(shuffled(cases, random), ({ fault }) => fault).values()];
+  const shared = byFault.filter(([one]) => one?.isShared === true).flatMap((members) => cut(members, lanes, true));
+  const others = byFault
+    .filter(([one]) => one?.isShared === false)
+    .flatMap((members) => members.map((one, index) => ({ one, turn: index / members.length })))
+    .sort((a, b) => a.turn - b.turn)
+    .map(({ one }) => one);
+  return [...shared, ...cut(others, GROUP_SIZE, false)].sort((a, b) => a.turn - b.turn).map(({ group }) => group);
+}
+
+/** In groups, each with its place in the whole: from 0, the first, to 1. */
+function cut(members: readonly FaultCase[], size: number, isShared: boolean): { group: Group; turn: number }[] {
+  return Array.from({ length: Math.ceil(members.length / size) }, (_, index) => ({
+    group: { isShared, members: members.slice(index * size, (index + 1) * size) },
+    turn: (index * size) / members.length,
+  }));
 }
 
 async function runBatch(world: World, batch: FaultCase[], firstLane: number, seed: number): Promise<Ended[]> {

@@ -131,12 +131,15 @@ export function nothingPartial({ outcome, objects, damagedCheckpoints }: Evidenc
 }
 
 /** 5: a pod that lost the job changes nothing, and nobody does after the end: neither the bucket nor what the backend knows. */
-export function nothingLate({ zombieWrites, objects: { atEnd, later } }: Evidence): string[] {
+export function nothingLate({ zombieWrites, objects: { atEnd, later }, requests }: Evidence): string[] {
+  const end = requests.findLastIndex(isFinal);
+  const progress = end < 0 ? [] : requests.slice(end).filter(({ kind, accepted }) => accepted && kind === 'progress');
   const show = ({ key, etag, writtenAtMs }: StoredObject) => `${key} ${etag} ${writtenAtMs}`;
   const before = new Set(atEnd.map(show));
   const after = new Set(later.map(show));
   return [
     ...zombieWrites.map((write) => `written without the job: ${write}`),
+    ...progress.map(({ body }) => `progress after the end: ${JSON.stringify(body)}`),
     ...[...after].filter((object) => !before.has(object)).map((object) => `written after the end: ${object}`),
     ...[...before].filter((object) => !after.has(object)).map((object) => `gone after the end: ${object}`),
   ];

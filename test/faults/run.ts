@@ -227,13 +227,13 @@ async function lookAgain({ scene, result, evidence }: Ended): Promise<void> {
 }
 
 function checkLogs(world: World, ended: Ended[]): void {
-  const [last] = ended;
-  if (last === undefined) return;
+  const [charged] = ended;
+  if (charged === undefined) return;
   for (const worker of world.workers) {
     const log = worker.log();
     if (secretsOf(world).some((secret) => log.includes(secret)))
-      last.result.violations.push('invariant 7: a secret is in the log of a process');
+      charged.result.violations.push('invariant 7: a secret is in the log of a process');
     if (worker.exitCode !== null && worker.exitCode !== 0)
-      last.result.violations.push(`a process ended by itself with code ${worker.exitCode}:\n${worker.tail()}`);
+      charged.result.violations.push(`a process ended by itself with code ${worker.exitCode}:\n${worker.tail()}`);
   }
 }

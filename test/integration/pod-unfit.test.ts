@@ -3,13 +3,14 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parse, stringify } from 'yaml';
 import { overlay } from '../../common/config-source.ts';
+import { S3Proxy } from '../faults/support/s3-proxy.ts';
 import { TestService } from './support/service.ts';
 
 /** More than any disk has. */
 const TOO_MUCH_MIB = 2 ** 30;
 const LEAVE_LIMIT_MS = 5_000;
 
-describe('a pod that can not train', function () {
+describe('a worker that can not do its work', function () {
   this.timeout(120_000);
   let service: TestService;
 
@@ -42,4 +43,17 @@ describe('a pod that can not train', function () {
     assert.ok(Date.now() - askedAtMs < LEAVE_LIMIT_MS, `it took ${Date.now() - askedAtMs} ms to leave`);
     assert.equal(await fit.stop(), 0);
   });
+
+  for (const role of ['control', 'pod'] as const) {
+    it(`does not start where the store ignores conditional writes (${role})`, async () => {
+      const proxy = new S3Proxy(service.stack.s3.endpoint);
+      proxy.spoil({ method: 'PUT', path: /\.brushwork-probe/, flaw: 'unconditional', times: Infinity });
+      try {
+        const env = { AWS_ENDPOINT_URL: `http://${await proxy.enter()}`, BRUSHWORK_CONFIG: fitConfig() };
+        await assert.rejects(service.startWorker([role], env), /ignores conditional writes \(If-None-Match\)/);
+      } finally {
+        await proxy.close();
+      }
+    });
+  }
 });

@@ -16,7 +16,9 @@ export type S3Flaw =
   /** Passed on and done, but the connection breaks instead of the answer. */
   | 'lost-answer'
   /** One bit of the body is flipped, of the request or else of the answer. */
-  | 'flipped-bit';
+  | 'flipped-bit'
+  /** "If-None-Match" counts for nothing: a write to a taken key is told to be done. */
+  | 'unconditional';
 
 /** Requests that an {@link S3Proxy} treats badly. */
 export interface S3Rule {
@@ -164,6 +166,10 @@ export class S3Proxy {
       return;
     }
     if (!isUpload && flaw === 'flipped-bit') flip(content);
+    if (flaw === 'unconditional' && answer.statusCode === 412) {
+      response.writeHead(200, { etag: '"0"' }).end();
+      return;
+    }
     response.writeHead(answer.statusCode ?? 502, answer.headers);
     if (!isUpload && flaw === 'cut-body') {
       response.write(content.subarray(0, content.length / 2));

@@ -80,6 +80,29 @@ async function storeDown(scene: Scene): Promise<WorkflowHandle> {
   return handle;
 }
 
+/**
+ * A job whose control worker can't reach the store when it looks for a checkpoint, and for good when it publishes. The first
+ * recorded one comes from workflow code that left the tries to Temporal, gave the pod back and failed at the first error that
+ * came through; the second one shows each try.
+ */
+async function controlStoreDown(scene: Scene): Promise<WorkflowHandle> {
+  const { world } = scene;
+  let looks = 0;
+  world.when('findResumePoint', () => {
+    looks += 1;
+    if (looks <= 3) throw failure('STORAGE_UNAVAILABLE', true);
+  });
+  world.when('promote', () => {
+    throw failure('STORAGE_UNAVAILABLE', true);
+  });
+  await scene.addPod('gpu-1');
+  const input = scene.input();
+  input.settings.limits.promote.scheduleToCloseMs = 5_000;
+  const handle = await scene.start(input);
+  await handle.result().catch(() => undefined);
+  return handle;
+}
+
 async function record(name: string, harness: Harness, story: (scene: Scene) => Promise<WorkflowHandle>): Promise<void> {
   const scene = new Scene(harness);
   try {
@@ -94,7 +117,10 @@ async function record(name: string, harness: Harness, story: (scene: Scene) => P
   }
 }
 
-const STORIES = { 'pod-lost': podLost, cancelled, inspected, 'store-down': storeDown };
+const STORIES = {
+  ...{ 'pod-lost': podLost, cancelled, inspected, 'store-down': storeDown },
+  ...{ 'control-store-down-1': controlStoreDown, 'control-store-down-2': controlStoreDown },
+};
 const wanted = process.argv.slice(2);
 const harness = await startHarness();
 try {

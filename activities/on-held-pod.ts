@@ -1,7 +1,7 @@
 import { Context } from '@temporalio/activity';
 import { existsSync } from 'node:fs';
 import { PodLostError } from '../common/errors.ts';
-import { lostWithFullDisk } from './disk-full.ts';
+import { lostWithDisk } from './disk-fault.ts';
 import type { PodFence } from './pod-fence.ts';
 
 /** What an activity on a held pod may rely on. */
@@ -37,7 +37,7 @@ export function onHeldPod<Input extends PodWorkInput, Result>(
       return await activity(input, { signal, checkFence: () => fence.check(input.holdId) });
     } catch (error) {
       // What an aborted call fails with says nothing: the reason of the abort does.
-      throw signal.aborted ? signal.reason : lostWithCheckpoint(lostWithFullDisk(error), input);
+      throw signal.aborted ? signal.reason : lostWithCheckpoint(lostWithDisk(error), input);
     } finally {
       held.leave();
     }
@@ -46,7 +46,7 @@ export function onHeldPod<Input extends PodWorkInput, Result>(
 
 /** Before a reset the job may have come further on this pod: it then deleted the file that it is asked for now. */
 function lostWithCheckpoint(error: unknown, { checkpointFile = null }: PodWorkInput): unknown {
-  if (checkpointFile === null || existsSync(checkpointFile)) return error;
+  if (error instanceof PodLostError || checkpointFile === null || existsSync(checkpointFile)) return error;
   return new PodLostError("The pod's copy of the checkpoint is gone. The job goes on from the one in the bucket.", {
     cause: error,
   });

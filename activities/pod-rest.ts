@@ -1,9 +1,14 @@
 import { BrushworkError } from '../common/errors.ts';
 import type { ErrorCode } from '../common/errors.ts';
+import { PodDiskError } from './disk-fault.ts';
 
 /** The machine's fault more often than the job's. */
 const BLAMED: readonly ErrorCode[] = ['GPU_FAULT', 'TRAINING_STALLED', 'MODEL_LOAD_FAILED'];
 const LONGEST_MS = 600_000;
+
+function blames(error: unknown): error is BrushworkError {
+  return error instanceof PodDiskError || (error instanceof BrushworkError && BLAMED.includes(error.code));
+}
 
 /**
  * Keeps a pod on which work has failed from taking a job at once: while good pods are busy, a bad one is the first to be free, and
@@ -27,7 +32,7 @@ export class PodRest {
 
   /** Work has failed; errors that are not the machine's count for nothing. */
   failed(error: unknown): void {
-    if (!(error instanceof BrushworkError) || !BLAMED.includes(error.code)) return;
+    if (!blames(error)) return;
     this.#failures += 1;
     const restMs = Math.min(this.#firstMs * 2 ** (this.#failures - 1), LONGEST_MS);
     this.#untilMs = this.#nowMs() + restMs;

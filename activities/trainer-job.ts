@@ -1,7 +1,6 @@
 import {
   CheckpointIncompatibleError,
   ImageInvalidError,
-  PodLostError,
   TooFewImagesError,
   toBrushworkError,
 } from '../common/errors.ts';
@@ -9,6 +8,7 @@ import type { TrainerJob } from '../common/trainer.ts';
 import { completeTrainingConfig } from '../common/training-config.ts';
 import type { TrainingConfig } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
+import { PodDiskError } from './disk-fault.ts';
 import { imageDirectory } from './job-files.ts';
 
 /** A run as the activities know it. */
@@ -25,7 +25,7 @@ export interface RunInput {
  *
  * @param checkpointFile - restored when it does not stand there already; null: from the start
  * @param signal - ends the trainer while it loads
- * @throws PodLostError when the pod's copies of pictures and checkpoint can't be read any more
+ * @throws PodDiskError when the pod's copies of pictures and checkpoint can't be read any more
  */
 export async function standAt(
   run: RunInput & { steps: number; checkpointFile: string | null },
@@ -49,7 +49,7 @@ export async function standAt(
     await trainer.prepare(job, run.checkpointFile, signal);
   } catch (error) {
     if (!isFaultOfCopies(error, run.checkpointFile)) throw error;
-    throw new PodLostError(
+    throw new PodDiskError(
       `What this pod has downloaded and verified can't be read there any more; the job goes on elsewhere. ${toBrushworkError(error).message}`,
       { cause: error },
     );
@@ -57,8 +57,8 @@ export async function standAt(
 }
 
 /**
- * Whether the disk must have failed: `download` has looked at the pictures in the same way, and compared the checkpoint with its hash.
- * A checkpoint that can be read and does not fit, such as one of another version's, is no fault of the disk.
+ * Whether the disk must have failed: `download` has looked at the pictures in the same way, and compared the checkpoint
+ * with its hash. A checkpoint that can be read and does not fit, such as one of another version's, is no fault of the disk.
  */
 function isFaultOfCopies(error: unknown, checkpointFile: string | null): boolean {
   if (error instanceof ImageInvalidError || error instanceof TooFewImagesError) return true;

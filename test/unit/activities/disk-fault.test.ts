@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { ApplicationFailure } from '@temporalio/common';
 import { createPodActivities } from '../../../activities/index.ts';
-import { lostWithFullDisk } from '../../../activities/disk-full.ts';
+import { lostWithDisk } from '../../../activities/disk-fault.ts';
+import { PodRest } from '../../../activities/pod-rest.ts';
 import { InternalError, PodLostError } from '../../../common/errors.ts';
 import { toStorageError } from '../../../worker/storage-errors.ts';
 import { CONFIG, TestPod } from './support/pod.ts';
@@ -19,26 +20,42 @@ const FULL: Record<string, unknown> = {
   'a cause says so': new InternalError('Unexpected.', { cause: new Error('EDQUOT: disk quota exceeded, open') }),
 };
 
-describe('lostWithFullDisk', () => {
+const BROKEN: Record<string, unknown> = {
+  'can not be read': Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO', syscall: 'read' }),
+  'takes nothing any more': new Error("EROFS: read-only file system, open '/scratch/x'"),
+  'does not give the trainer what it wrote': new InternalError("can't read /scratch/x: Input/output error."),
+};
+
+describe('lostWithDisk', () => {
   for (const [what, error] of Object.entries(FULL)) {
     it(`gives the pod up where ${what}`, () => {
-      const lost = lostWithFullDisk(error);
+      const lost = lostWithDisk(error);
       assert.ok(lost instanceof PodLostError);
       assert.match(lost.message, /free space in its work directory/);
       assert.equal(lost.cause, error);
     });
   }
 
-  it('is applied to work on a pod', async () => {
+  for (const [what, error] of Object.entries(BROKEN)) {
+    it(`gives a pod up whose disk ${what}`, () => {
+      const lost = lostWithDisk(error);
+      assert.ok(lost instanceof PodLostError);
+      assert.match(lost.message, /^The disk of this pod fails: /);
+    });
+  }
+
+  it('is applied to work on a pod, which then takes no job for a while', async () => {
     const pod = new TestPod();
     try {
       await pod.withPictures(1);
-      const { upload } = createPodActivities(pod.deps);
+      const rest = new PodRest(60_000);
+      const { upload } = createPodActivities({ ...pod.deps, rest });
       pod.trainer.onExport = () => Promise.reject(new InternalError("can't write /x: No space left on device."));
       const input = { ...pod.ids, jobDirectory: pod.jobDirectory, config: CONFIG, totalSteps: 0 };
       writeFileSync(`${pod.jobDirectory}/start`, JSON.stringify({ epochsRun: 0, microStepsRun: 0, weights: '' }));
       const run = pod.environment.run(upload, { ...input, checkpointFile: `${pod.jobDirectory}/start` });
       await assert.rejects(run, (error) => error instanceof ApplicationFailure && error.type === 'POD_LOST');
+      assert.match(rest.reason ?? '', /^Resting for 60 s after POD_LOST: The disk of this pod is full/);
     } finally {
       pod.close();
     }
@@ -47,10 +64,10 @@ describe('lostWithFullDisk', () => {
   it('leaves every other error as it is', () => {
     const errors = [
       new InternalError('The store is out of space.'),
-      new Error('EIO: i/o error, write'),
+      new PodLostError('No heartbeat was accepted.'),
       null,
       'ENOSPC',
     ];
-    for (const error of errors) assert.equal(lostWithFullDisk(error), error);
+    for (const error of errors) assert.equal(lostWithDisk(error), error);
   });
 });

@@ -183,7 +183,18 @@ export class CancelledError extends BrushworkError {
 /** Thrown when a bug of ours shows: nothing else fits. */
 export class InternalError extends BrushworkError {
   readonly code = 'INTERNAL';
-  readonly retryable = true;
+  readonly retryable: boolean;
+
+  /** @param options - `retryable`: false where another try comes to the same; default: true */
+  constructor(message: string, options: { cause?: unknown; retryable?: boolean } = {}) {
+    super(message, options);
+    this.retryable = options.retryable ?? true;
+  }
+}
+
+/** True for the codes of {@link ERROR_CLASSES}. */
+export function isErrorCode(value: unknown): value is ErrorCode {
+  return typeof value === 'string' && Object.hasOwn(ERROR_CLASSES, value);
 }
 
 /** Maps a code back to its class, e.g. for errors that crossed a process border. */

@@ -1,8 +1,4 @@
-import { ERROR_CLASSES, type BrushworkError, type ErrorCode } from '../common/errors.ts';
-
-function isErrorCode(code: unknown): code is ErrorCode {
-  return typeof code === 'string' && Object.hasOwn(ERROR_CLASSES, code);
-}
+import { ERROR_CLASSES, isErrorCode, type BrushworkError } from '../common/errors.ts';
 
 /**
  * Turns an error of the addon into the class of `common/errors.ts` that it names. The native error stays its `cause`, and

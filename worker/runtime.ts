@@ -1,7 +1,7 @@
 import { ApplicationFailure } from '@temporalio/common';
 import { Runtime } from '@temporalio/worker';
 import type { LogLevel, LogMetadata, Logger as TemporalLogger } from '@temporalio/worker';
-import { ERROR_CLASSES } from '../common/errors.ts';
+import { isErrorCode } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 
 type PinoLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error';
@@ -25,8 +25,7 @@ const TRIVIA = [
 /** The error code of a failure or of what caused it: pino shows only the class of a failure. */
 function codeOf(error: unknown): string | null {
   if (!(error instanceof Error)) return null;
-  const { type } = error instanceof ApplicationFailure ? error : { type: null };
-  return typeof type === 'string' && Object.hasOwn(ERROR_CLASSES, type) ? type : codeOf(error.cause);
+  return error instanceof ApplicationFailure && isErrorCode(error.type) ? error.type : codeOf(error.cause);
 }
 
 /** The SDK's own bookkeeping says nothing to a reader; the error goes where pino expects it, its code where one searches. */

@@ -5,7 +5,7 @@ import {
   TimeoutFailure,
   isCancellation,
 } from '@temporalio/workflow';
-import { BrushworkError, ERROR_CLASSES } from '../common/errors.ts';
+import { BrushworkError, isErrorCode } from '../common/errors.ts';
 import type { ErrorCode } from '../common/errors.ts';
 import type { FailureDetails } from '../common/types.ts';
 
@@ -63,10 +63,6 @@ export class PauseRequestedError extends Error {
  */
 export function isCancelled(error: unknown): boolean {
   return isCancellation(error) || (error instanceof ActivityFailure && error.retryState === 'CANCEL_REQUESTED');
-}
-
-function isErrorCode(value: unknown): value is ErrorCode {
-  return typeof value === 'string' && Object.hasOwn(ERROR_CLASSES, value);
 }
 
 /** A lost pod, told in words. */

@@ -8,6 +8,7 @@ import {
   checkpointRef,
   manifestKey,
   previewKey,
+  serializeManifest,
 } from '../common/checkpoint-manifest.ts';
 import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
 import { CheckpointIncompatibleError } from '../common/errors.ts';
@@ -98,7 +99,7 @@ async function commit(
   { store, bucket }: PodDependencies,
 ): Promise<void> {
   const key = manifestKey(manifest, manifest.epoch);
-  const body = JSON.stringify(manifest);
+  const body = serializeManifest(manifest);
   checkFence();
   if (!replaceDamaged) {
     if ((await store.putIfAbsent({ bucket, key }, body, { signal })) === 'created') return;

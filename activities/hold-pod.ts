@@ -8,6 +8,7 @@ import type { HoldPodInput } from '../common/activity-types.ts';
 import type { PodHeld } from '../common/types.ts';
 import type { PodDependencies } from './dependencies.ts';
 import { heartbeatDirectly } from './direct-heartbeat.ts';
+import type { Standing } from './direct-heartbeat.ts';
 
 const FENCE_CHECKS_PER_LIMIT = 25;
 const PAUSES_PER_BEAT = 5;
@@ -81,13 +82,13 @@ async function announce(held: PodHeld): Promise<void> {
 
 /** Sends one heartbeat; false when the server could not be reached in time. */
 async function beat(timeoutMs: number): Promise<boolean> {
-  let answer: 'taken' | 'unknown';
+  let standing: Standing;
   try {
-    answer = await heartbeatDirectly(timeoutMs);
+    standing = await heartbeatDirectly(timeoutMs);
   } catch (error) {
     Context.current().log.warn('Heartbeat was not accepted', { error: reasonOf(error) });
     return false;
   }
-  if (answer === 'taken') return true;
+  if (standing !== 'unknown') return true;
   throw new PodLostError('The job does not know this hold any more: it goes on elsewhere or is over.');
 }

@@ -22,6 +22,7 @@ import { download } from './download.ts';
 import { findResumePoint } from './find-resume-point.ts';
 import { beating } from './heartbeats.ts';
 import { holdPod } from './hold-pod.ts';
+import { inItsTime } from './in-its-time.ts';
 import { inspectPictures } from './inspect-pictures.ts';
 import { notify } from './notify.ts';
 import { onHeldPod } from './on-held-pod.ts';
@@ -91,9 +92,11 @@ export function createPodActivities(deps: PodDependencies): PodActivities {
  * @param deps - everything that they touch
  */
 export function createControlActivities(deps: ControlDependencies): ControlActivities {
+  const onStore = <Input, Result>(work: (input: Input, signal: AbortSignal) => Promise<Result>) =>
+    atTheEdge(beating(inItsTime(work)));
   return {
-    findResumePoint: atTheEdge(beating((input: FindResumePointInput) => findResumePoint(input, deps))),
-    promote: atTheEdge(beating((input: PromoteInput) => promote(input, deps))),
+    findResumePoint: onStore((input: FindResumePointInput, signal) => findResumePoint(input, signal, deps)),
+    promote: onStore((input: PromoteInput, signal) => promote(input, signal, deps)),
     notify: atTheEdge((input: NotifyInput) => notify(input, deps)),
   };
 }

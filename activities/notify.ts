@@ -5,8 +5,11 @@ import { faultPoint } from '../common/fault-point.ts';
 import type { NotifyInput } from '../common/activity-types.ts';
 import type { ControlDependencies } from './dependencies.ts';
 import { heartbeatDirectly } from './direct-heartbeat.ts';
+import type { Standing } from './direct-heartbeat.ts';
 
 const ASK_LIMIT_MS = 2_000;
+/** An answer that is older says nothing any more: this process stood still meanwhile. */
+const FRESH_MS = 2 * ASK_LIMIT_MS;
 
 /** A progress notice in the backend's words; the time left is null before a step was measured. */
 export function progressNotice(
@@ -30,11 +33,12 @@ export function progressNotice(
 /** Tells the backend about a job; its errors say whether to try again. */
 export async function notify(input: NotifyInput, deps: ControlDependencies): Promise<void> {
   if (input.kind === 'progress') {
-    await checkIsWanted();
+    // A job that is about to send its final notice calls off what it had to say before.
+    await checkIsWanted(['taken']);
     return send(input, deps);
   }
   await faultPoint('notify:begin', input.taskId);
-  await checkIsWanted();
+  await checkIsWanted(['taken', 'cancelled']);
   await send(input, deps);
   await faultPoint('notify:taken', input.taskId);
 }
@@ -43,15 +47,20 @@ export async function notify(input: NotifyInput, deps: ControlDependencies): Pro
  * A job that was reset while this notice was on its way will send one of its own, and a terminated one none: nobody
  * tells activities without heartbeats, so they ask.
  *
- * @throws CancelledError when the run has ended, WebhookUnavailableError when Temporal does not answer: what can't be
+ * @param standings - with which the notice is sent
+ * @throws CancelledError when the run has ended or does not want it any more, WebhookUnavailableError when Temporal does not answer: what can't be
  *   reported would be sent again
  */
-async function checkIsWanted(): Promise<void> {
-  const answer = await heartbeatDirectly(ASK_LIMIT_MS).catch((cause: unknown) => {
-    throw new WebhookUnavailableError('Temporal does not answer, so the notice waits.', { cause });
-  });
-  if (answer === 'unknown') {
-    throw new CancelledError('The job was reset or terminated: this notice is not sent any more.');
+async function checkIsWanted(standings: readonly Standing[]): Promise<void> {
+  for (;;) {
+    const askedAtMs = performance.now();
+    const standing = await heartbeatDirectly(ASK_LIMIT_MS).catch((cause: unknown) => {
+      throw new WebhookUnavailableError('Temporal does not answer, so the notice waits.', { cause });
+    });
+    if (!standings.includes(standing)) {
+      throw new CancelledError('The job was reset, terminated or has moved on: this notice is not sent any more.');
+    }
+    if (performance.now() - askedAtMs < FRESH_MS) return;
   }
 }
 

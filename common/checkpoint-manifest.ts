@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { CheckpointIncompatibleError, ChecksumMismatchError } from './errors.ts';
 import type { CheckpointRef, ManifestObject, ValidationLoss } from './types.ts';
 
@@ -133,6 +134,23 @@ function isManifest(value: unknown): value is CheckpointManifest {
   );
 }
 
+function digestOf(rest: object): string {
+  return createHash('sha256').update(JSON.stringify(rest)).digest('hex');
+}
+
+/** The content of a manifest's object: the manifest, and the SHA-256 of it as JSON. */
+export function serializeManifest(manifest: CheckpointManifest): string {
+  return JSON.stringify({ ...manifest, digest: digestOf(manifest) });
+}
+
+/** Takes the digest off and compares it; manifests of before have none. */
+function withoutDigest(value: unknown, key: string): unknown {
+  if (!isObject(value) || !Object.hasOwn(value, 'digest')) return value;
+  const { digest, ...rest } = value;
+  if (digest === digestOf(rest)) return rest;
+  throw new ChecksumMismatchError(`The checkpoint manifest ${key} is not what its digest says: it was damaged.`);
+}
+
 /**
  * Reads a manifest that may have been damaged or written by anybody.
  *
@@ -158,17 +176,18 @@ export function parseManifest(bytes: Uint8Array, key: string, job: JobKeys): Che
       );
     }
   }
+  const manifest = withoutDigest(value, key);
   const prefix = checkpointPrefix(job);
   if (
-    !isManifest(value) ||
-    value.styleId !== job.styleId ||
-    value.taskId !== job.taskId ||
-    key !== manifestKey(job, value.epoch) ||
-    ![...value.objects, value.preview].every((object) => object?.key.startsWith(prefix) ?? true)
+    !isManifest(manifest) ||
+    manifest.styleId !== job.styleId ||
+    manifest.taskId !== job.taskId ||
+    key !== manifestKey(job, manifest.epoch) ||
+    ![...manifest.objects, manifest.preview].every((object) => object?.key.startsWith(prefix) ?? true)
   ) {
     throw new ChecksumMismatchError(`The checkpoint manifest ${key} is not a whole manifest of this job.`);
   }
-  return value;
+  return manifest;
 }
 
 /** The part of a manifest that travels through the workflow. */

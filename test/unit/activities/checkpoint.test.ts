@@ -70,6 +70,31 @@ describe('checkpoint', () => {
     assert.equal(pod.store.objects.get(manifest.objects[0]?.key ?? '')?.toString(), 'state after 10 epochs');
   });
 
+  it('is found although an older manifest has the format of another version', async () => {
+    await commit(10);
+    const key = manifestKey(JOB, 10);
+    pod.store.objects.set(key, Buffer.from(String(pod.store.objects.get(key)).replace('"schema":1', '"schema":0')));
+    await assert.rejects(find(), { type: 'CHECKPOINT_INCOMPATIBLE' });
+    await commit(20);
+    const found = await find();
+    assert.deepEqual([found.checkpoint?.epoch, found.checkpoints.length], [20, 1]);
+  });
+
+  it('is read once more where its manifest came damaged: the way may have spoilt it', async () => {
+    await commit(10);
+    const getBytes = pod.store.getBytes.bind(pod.store);
+    let spoilt = 0;
+    pod.store.getBytes = async (location, options) => {
+      const bytes = await getBytes(location, options);
+      // A digit of a loss: what comes is whole JSON.
+      return spoilt++ === 0 ? Buffer.from(String(bytes).replace('0.25', '0.26')) : bytes;
+    };
+    assert.equal((await find()).epochLosses[0], 0.25);
+    pod.store.getBytes = async (location, options) =>
+      Buffer.from(String(await getBytes(location, options)).replace('0.25', '0.26'));
+    assert.equal((await find()).checkpoint, null);
+  });
+
   describe('with a preview', () => {
     let sheet: string;
 

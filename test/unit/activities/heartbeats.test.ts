@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
-import { MockActivityEnvironment } from '@temporalio/testing';
 import { createControlActivities } from '../../../activities/index.ts';
 import type { ControlActivities } from '../../../activities/index.ts';
 import { heartbeatsOf, until } from './support/heartbeats.ts';
-import { TestPod } from './support/pod.ts';
+import { TestPod, quietEnvironment, temporalWith } from './support/pod.ts';
 
 const BEATS = 3;
 
@@ -19,7 +18,7 @@ describe('heartbeats of the control activities', () => {
 
   /** Runs an activity on a store that does not answer before the heartbeats have come, or would have. */
   async function beatsOf(heartbeatTimeoutMs: number, activity: 'findResumePoint' | 'promote'): Promise<number> {
-    const environment = new MockActivityEnvironment({ heartbeatTimeoutMs });
+    const environment = quietEnvironment(temporalWith(), { heartbeatTimeoutMs });
     const beats = heartbeatsOf(environment);
     const slow = (async () => {
       const enough = until(() => beats.length >= BEATS, 'heartbeats', 300);

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { ActivityCancelledError, ActivityNotFoundError } from '@temporalio/client';
-import type { Client } from '@temporalio/client';
+import { ActivityNotFoundError } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { createControlActivities, createPodActivities } from '../../../activities/index.ts';
 import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
 import { AccessDeniedError } from '../../../common/errors.ts';
 import type { PromoteResult, UploadResult } from '../../../common/activity-types.ts';
-import { CONFIG, TestPod, quietEnvironment } from './support/pod.ts';
+import { CONFIG, TestPod, quietEnvironment, temporalWith } from './support/pod.ts';
 
 const FILES = ['kohya.safetensors', 'lora_weights.safetensors', 'peft/adapter_model.safetensors'];
 
@@ -37,14 +36,13 @@ describe('upload and promote', () => {
     });
   }
 
-  function promote({ stagingPrefix, objects }: UploadResult, tryCount = 1): Promise<PromoteResult> {
-    return quietEnvironment().run(control.promote, {
-      tryCount,
-      styleId: 7,
-      taskId: 'task',
-      stagingPrefix,
-      objects,
-    });
+  function promote(
+    { stagingPrefix, objects }: UploadResult,
+    tryCount: number | null = 1,
+    environment = quietEnvironment(),
+  ): Promise<PromoteResult> {
+    const input = { styleId: 7, taskId: 'task', stagingPrefix, objects };
+    return environment.run(control.promote, { ...input, ...(tryCount !== null && { tryCount }) });
   }
 
   it('stages all formats with their sizes and hashes', async () => {
@@ -138,6 +136,45 @@ describe('upload and promote', () => {
       const { modelUri } = await promote(await upload(), 8);
       assert.equal(modelUri, 's3://bucket/models/style_7/lora_weights.safetensors');
     });
+
+    it('counts the tries of Temporal where the job, begun by an earlier version, counts none', async () => {
+      const staged = await upload();
+      await assert.rejects(promote(staged, null, quietEnvironment(undefined, { attempt: 7 })), {
+        type: 'ACCESS_DENIED',
+      });
+      await promote(staged, null, quietEnvironment(undefined, { attempt: 8 }));
+    });
+  });
+
+  describe('from a store that hangs', () => {
+    const quick = () => quietEnvironment(undefined, { startToCloseTimeoutMs: 100 });
+    const never = (signal: AbortSignal | undefined) =>
+      new Promise<never>((_, reject) => {
+        if (signal?.aborted === true) reject(signal.reason as Error);
+        signal?.addEventListener('abort', () => reject(signal.reason as Error));
+      });
+
+    it('says so before its time is over: nobody would see a time-out of Temporal', async () => {
+      pod.store.copy = (_from, _to, options) => never(options?.signal);
+      await assert.rejects(promote(await upload(), 1, quick()), {
+        ...{ type: 'STORAGE_UNAVAILABLE', nonRetryable: false },
+        message: 'The store did not answer within 0.08 s: look after it.',
+      });
+    });
+
+    it('is published all the same on the last try, where nothing but the clean-up hangs', async () => {
+      pod.store.list = (_bucket, _prefix, options) => never(options?.signal);
+      const staged = await upload();
+      await assert.rejects(promote(staged, 7, quick()), { type: 'STORAGE_UNAVAILABLE' });
+      const { modelUri } = await promote(staged, 8, quick());
+      assert.equal(modelUri, 's3://bucket/models/style_7/lora_weights.safetensors');
+    });
+
+    it('tells of it too where it looks for a checkpoint', async () => {
+      pod.store.list = (_bucket, _prefix, options) => never(options?.signal);
+      const input = { styleId: 7, taskId: 'task', excludedManifestKeys: [] };
+      await assert.rejects(quick().run(control.findResumePoint, input), { type: 'STORAGE_UNAVAILABLE' });
+    });
   });
 
   it('keeps the pictures of a job for as long as a checkpoint of it', async () => {
@@ -153,6 +190,14 @@ describe('upload and promote', () => {
     }
   });
 
+  it('writes nothing once another attempt has taken over', async () => {
+    const staged = await upload();
+    const gone = temporalWith(() => Promise.reject(new ActivityNotFoundError('timed out')));
+    await assert.rejects(promote(staged, 1, quietEnvironment(gone)), { type: 'CANCELLED' });
+    assert.deepEqual(pod.store.keys('models/'), []);
+    assert.ok(pod.store.keys('staging/').length > 0);
+  });
+
   it('may be promoted again after the staging area is gone', async () => {
     const staged = await upload();
     const first = await promote(staged);
@@ -164,7 +209,11 @@ describe('upload and promote', () => {
     await promote(staged);
     const key = 'models/style_7/lora_weights.safetensors';
     pod.store.objects.set(key, Buffer.alloc(pod.store.objects.get(key)?.length ?? 0));
-    await assert.rejects(promote(staged), { type: 'STORAGE_UNAVAILABLE' });
+    await assert.rejects(promote(staged, 7), { type: 'STORAGE_UNAVAILABLE' });
+    await assert.rejects(promote(staged, 8), {
+      ...{ type: 'INTERNAL', nonRetryable: true },
+      message: /^The staged weights are gone .* Reset the job to its first workflow task/,
+    });
   });
 
   it('does not announce weights that did not arrive whole', async () => {
@@ -180,98 +229,5 @@ describe('upload and promote', () => {
     pod.store.onWrite = () => pod.fence.close(pod.holdId, new (class extends Error {})('gone') as never);
     await assert.rejects(upload());
     assert.ok(pod.store.keys('staging/').length <= 1);
-  });
-});
-
-describe('notify', () => {
-  let pod: TestPod;
-  let control: ControlActivities;
-  const job = { styleId: 7, taskId: 'task', webhookOrigin: 'https://backend.example' };
-
-  beforeEach(() => {
-    pod = new TestPod();
-    control = createControlActivities({ ...pod.deps, uriScheme: 's3', keepFinalCheckpoints: 1 });
-  });
-  afterEach(() => pod.close());
-
-  let askTemporal: () => Promise<void> = () => Promise.resolve();
-
-  const client = {
-    activity: { heartbeat: () => askTemporal() },
-    withDeadline: (_deadline: number, call: () => Promise<unknown>) => call(),
-    withAbortSignal: (_signal: AbortSignal, call: () => Promise<unknown>) => call(),
-  } as unknown as Client;
-  const run = (input: Parameters<ControlActivities['notify']>[0]) =>
-    quietEnvironment(client).run(control.notify, input);
-
-  beforeEach(() => {
-    askTemporal = () => Promise.resolve();
-  });
-
-  const failed = { kind: 'failed', ...job, webhookId: 'id', errorCode: 'INTERNAL', errorMessage: 'Why.' } as const;
-  const isType = (type: string) => (error: unknown) => error instanceof ApplicationFailure && error.type === type;
-
-  it('keeps a final notice to itself when its job was reset or terminated meanwhile', async () => {
-    askTemporal = () => Promise.reject(new ActivityNotFoundError('gone'));
-    await assert.rejects(run(failed), isType('CANCELLED'));
-    assert.deepEqual(pod.backend.notices, []);
-  });
-
-  it('does not send a final notice whose end it could not report', async () => {
-    askTemporal = () => Promise.reject(new Error('unreachable'));
-    await assert.rejects(run(failed), isType('WEBHOOK_UNAVAILABLE'));
-    assert.deepEqual(pod.backend.notices, []);
-  });
-
-  it('sends a final notice also after a cancel of the job', async () => {
-    askTemporal = () => Promise.reject(new ActivityCancelledError('cancel requested'));
-    await run(failed);
-    assert.equal(pod.backend.notices.length, 1);
-  });
-
-  it('tells of no progress of a job that is over', async () => {
-    askTemporal = () => Promise.reject(new ActivityNotFoundError('gone'));
-    const progress = { kind: 'progress', ...job, currentEpoch: 1, totalEpochs: 3, estimatedSeconds: 90 } as const;
-    await assert.rejects(run(progress), isType('CANCELLED'));
-    assert.deepEqual(pod.backend.notices, []);
-  });
-
-  it('tells of progress in percent', async () => {
-    await run({ kind: 'progress', ...job, currentEpoch: 1, totalEpochs: 3, estimatedSeconds: 90 });
-    assert.deepEqual(pod.backend.notices, [
-      {
-        origin: job.webhookOrigin,
-        notice: {
-          style_id: 7,
-          progress: { current_epoch: 1, total_epochs: 3, progress_percent: 33.3, estimated_seconds: 90 },
-        },
-        webhookId: null,
-      },
-    ]);
-  });
-
-  it('tells of the weights', async () => {
-    const weights = { modelUri: 's3://b/w', loss: 0.1, epochs: 3, rank: 16, alpha: 32 };
-    await run({ kind: 'complete', ...job, webhookId: 'id', ...weights });
-    assert.deepEqual(pod.backend.notices[0], {
-      origin: job.webhookOrigin,
-      notice: {
-        style_id: 7,
-        model_path: 's3://b/w',
-        model_url: 's3://b/w',
-        training_metric: { loss: 0.1, epochs: 3 },
-        metadata: { training_epochs: 3, lora_rank: 16, lora_alpha: 32 },
-      },
-      webhookId: 'id',
-    });
-  });
-
-  it('tells of a failure', async () => {
-    await run({ kind: 'failed', ...job, webhookId: 'id', errorCode: 'CANCELLED', errorMessage: 'Why.' });
-    assert.deepEqual(pod.backend.notices[0], {
-      origin: job.webhookOrigin,
-      notice: { style_id: 7, error_message: 'Why.', error_code: 'CANCELLED' },
-      webhookId: 'id',
-    });
   });
 });

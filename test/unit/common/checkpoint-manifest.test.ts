@@ -7,6 +7,7 @@ import {
   manifestKey,
   parseManifest,
   previewKey,
+  serializeManifest,
 } from '../../../common/checkpoint-manifest.ts';
 import type { CheckpointManifest } from '../../../common/checkpoint-manifest.ts';
 
@@ -32,6 +33,18 @@ describe('checkpoint manifest', () => {
   it('is read back as it was written', () => {
     assert.deepEqual(parseManifest(bytesOf(manifest), KEY, JOB), manifest);
     assert.deepEqual(checkpointRef(manifest), { manifestKey: KEY, epoch: 2, step: 24, fingerprint: 'f' });
+  });
+
+  it('notices a change of any figure by its digest, and reads manifests of before, which have none', () => {
+    const text = serializeManifest(manifest);
+    assert.deepEqual(parseManifest(Buffer.from(text), KEY, JOB), manifest);
+    for (const [from, to] of [
+      ['"step":24', '"step":25'],
+      ['0.25', '0.26'],
+      ['"holdId":"hold"', '"holdId":"hole"'],
+    ] as const) {
+      assert.throws(() => parseManifest(Buffer.from(text.replace(from, to)), KEY, JOB), { code: 'CHECKSUM_MISMATCH' });
+    }
   });
 
   it('may name a contact sheet', () => {

@@ -90,7 +90,12 @@ export class MemoryStore implements ObjectStore {
     this.objects.set(key, Buffer.from(body));
   }
 
-  async copy(from: ObjectLocation, to: ObjectLocation): Promise<{ sizeBytes: number } | null> {
+  async copy(
+    from: ObjectLocation,
+    to: ObjectLocation,
+    options: StoreCallOptions = {},
+  ): Promise<{ sizeBytes: number } | null> {
+    options.signal?.throwIfAborted();
     await this.onWrite('copy', to.key);
     const bytes = this.objects.get(from.key);
     if (bytes === undefined) return null;
@@ -103,7 +108,8 @@ export class MemoryStore implements ObjectStore {
     return Promise.resolve(bytes === undefined ? null : { sizeBytes: bytes.length });
   }
 
-  list(_bucket: string, prefix: string): Promise<string[]> {
+  list(_bucket: string, prefix: string, options: StoreCallOptions = {}): Promise<string[]> {
+    options.signal?.throwIfAborted();
     return Promise.resolve(this.keys(prefix));
   }
 

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
+import type { Info } from '@temporalio/activity';
 import type { Client } from '@temporalio/client';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
@@ -47,11 +48,20 @@ export class FakeBackend implements BackendClient {
   }
 }
 
+/** A Temporal server that takes every heartbeat, or answers it in the way of `heartbeat`. */
+export function temporalWith(heartbeat: () => Promise<void> = () => Promise.resolve()): Client {
+  return {
+    activity: { heartbeat },
+    withDeadline: (_deadline: number, call: () => Promise<unknown>) => call(),
+    withAbortSignal: (_signal: AbortSignal, call: () => Promise<unknown>) => call(),
+  } as unknown as Client;
+}
+
 /** An activity context that logs nothing that a test expects anyway. */
-export function quietEnvironment(client?: Client): MockActivityEnvironment {
+export function quietEnvironment(client = temporalWith(), info: Partial<Info> = {}): MockActivityEnvironment {
   const logger = new DefaultLogger('ERROR');
   const workflowExecution = { workflowId: 'train-style-7', runId: 'run' };
-  return new MockActivityEnvironment({ workflowExecution }, { logger, ...(client && { client }) });
+  return new MockActivityEnvironment({ workflowExecution, ...info }, { logger, client });
 }
 
 /** A pod made of fakes, held by one job. */

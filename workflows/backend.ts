@@ -1,4 +1,4 @@
-import { condition } from '@temporalio/workflow';
+import { CancellationScope, condition, patched } from '@temporalio/workflow';
 import type { NotifyInput } from '../common/activity-types.ts';
 import type { ActivityLimits, TrainStatus, TrainStyleInput } from '../common/types.ts';
 import type { Calls } from './calls.ts';
@@ -13,7 +13,8 @@ const PROGRESS_GRACE_MS = 1_000;
 export class Backend {
   readonly #calls: Calls;
   readonly #input: TrainStyleInput;
-  #progressInFlight = 0;
+  /** Of each progress notice that is on its way. */
+  readonly #progressScopes = new Set<CancellationScope>();
 
   constructor(calls: Calls, input: TrainStyleInput) {
     this.#calls = calls;
@@ -27,31 +28,28 @@ export class Backend {
    */
   tellProgress(status: Readonly<TrainStatus>, estimatedSeconds: number | null): void {
     const { styleId, taskId, webhookOrigin, expectedEpochs } = this.#input;
-    this.#progressInFlight += 1;
-    const done = () => {
-      this.#progressInFlight -= 1;
-    };
-    this.#calls
-      .notifyProgress(
-        { summary: `progress: ${status.phase}` },
-        {
-          kind: 'progress',
-          styleId,
-          taskId,
-          webhookOrigin,
-          currentEpoch: status.epoch,
-          totalEpochs: status.totalEpochs ?? expectedEpochs,
-          estimatedSeconds,
-        },
-      )
-      .then(done, done);
+    const scope = new CancellationScope({ cancellable: true });
+    this.#progressScopes.add(scope);
+    const done = () => void this.#progressScopes.delete(scope);
+    const notice = {
+      kind: 'progress',
+      ...{ styleId, taskId, webhookOrigin },
+      currentEpoch: status.epoch,
+      totalEpochs: status.totalEpochs ?? expectedEpochs,
+      estimatedSeconds,
+    } as const;
+    const summary = `progress: ${status.phase}`;
+    scope.run(() => this.#calls.notifyProgress({ summary }, notice)).then(done, done);
   }
 
   /** See {@link deliverNotice}; a progress notice that is still on its way must not arrive after the final one. */
   async deliver(notice: NotifyInput, waiting: (failure: JobFailure) => void): Promise<JobFailure | null> {
     const { notify, notifyProgress } = this.#input.settings.limits;
     const drainMs = notifyProgress.startToCloseMs + PROGRESS_GRACE_MS;
-    if (this.#progressInFlight > 0) await condition(() => this.#progressInFlight === 0, drainMs);
+    const isTold = () => this.#progressScopes.size === 0;
+    // What no control worker has taken by then would be sent together with the final notice.
+    if (!isTold() && !(await condition(isTold, drainMs)) && patched('progress-called-off'))
+      for (const scope of this.#progressScopes) scope.cancel();
     return deliverNotice(notice, { calls: this.#calls, limits: notify, waiting });
   }
 }

@@ -10,6 +10,9 @@ import { checkpointsQuery, lossCurveQuery, statusQuery, validationCurveQuery } f
 /** Newest checkpoints that the query lists. */
 const LISTED_CHECKPOINTS = 2;
 
+/** Phases in which the job works on a pod. */
+const ON_POD: readonly TrainPhase[] = ['preparing', 'training'];
+
 /** What a {@link JobView} needs to know of the job. */
 export interface JobViewOptions {
   styleId: number;
@@ -24,6 +27,8 @@ export interface JobViewOptions {
 export class JobView {
   readonly #options: JobViewOptions;
   readonly #status: TrainStatus;
+  #reason: string | null = null;
+  #note: string | null = null;
   #checkpoints: CheckpointRef[] = [];
   #epochLosses: number[] = [];
   #validationLosses: ValidationLoss[] = [];
@@ -76,18 +81,28 @@ export class JobView {
     return this.#validationLosses;
   }
 
+  /** Why the job does not get on just now; null: it does. */
+  get reason(): string | null {
+    return this.#reason;
+  }
+
   /** Moves on to a phase, or tells why the job is (still) in it. */
   enter(phase: TrainPhase, reason: string | null): void {
     const changed = phase !== this.#status.phase;
     this.#status.phase = phase;
-    this.#status.reason = reason;
-    this.#show();
+    this.explain(reason);
     if (changed) this.#options.onPhase(this.#status);
   }
 
   /** Tells why the job does not get on just now, or with null that it does; the phase stays. */
   explain(reason: string | null): void {
-    this.#status.reason = reason;
+    this.#reason = reason;
+    this.#show();
+  }
+
+  /** Says something before every reason while the job works on a pod; null: no more. */
+  note(note: string | null): void {
+    this.#note = note;
     this.#show();
   }
 
@@ -161,6 +176,8 @@ export class JobView {
   }
 
   #show(): void {
+    const note = ON_POD.includes(this.#status.phase) ? this.#note : null;
+    this.#status.reason = [note, this.#reason].filter((text) => text !== null).join(' ') || null;
     setCurrentDetails(currentDetails(this.#status));
     if (!this.#options.searchAttributes) return;
     const { phase, epoch, host, lastError } = this.#status;

@@ -10,27 +10,20 @@ export class Operator {
   /**
    * Listens to the operators' signals. Those that a reset to the first workflow task re-applies are old and ignored.
    *
-   * @param changed - called after each signal that counted
+   * @param pausing - called after each wish to pause or to go on, with whether the job shall pause
    */
-  constructor(changed: () => void) {
+  constructor(pausing: (paused: boolean) => void) {
     const firstTaskLength = workflowInfo().historyLength;
     const listen = (effect: () => void) => () => {
       if (workflowInfo().historyLength <= firstTaskLength) return;
       effect();
-      changed();
     };
-    setHandler(
-      pauseTrainingSignal,
-      listen(() => {
-        this.#paused = true;
-      }),
-    );
-    setHandler(
-      resumeTrainingSignal,
-      listen(() => {
-        this.#paused = false;
-      }),
-    );
+    const pause = (paused: boolean) => () => {
+      this.#paused = paused;
+      pausing(paused);
+    };
+    setHandler(pauseTrainingSignal, listen(pause(true)));
+    setHandler(resumeTrainingSignal, listen(pause(false)));
     setHandler(
       retryNowSignal,
       listen(() => this.#take('retry')),

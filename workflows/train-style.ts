@@ -20,8 +20,11 @@ import { inspectPictures } from './inspect-pictures.ts';
 import { JobView } from './job-view.ts';
 import { Operator } from './operator.ts';
 import { PodHolder } from './pod-holder.ts';
-import { PAUSING, PodWork } from './work-on-pod.ts';
+import { PodWork } from './work-on-pod.ts';
 import type { PodWorkContext, StagedWeights } from './work-on-pod.ts';
+
+/** Why a job that an operator pauses does not stop at once. */
+const PAUSING = 'Pausing: the pod is given back at the next checkpoint.';
 
 /** Phases whose start the backend hears of; the last ones have notices of their own. */
 const ANNOUNCED_PHASES: readonly TrainPhase[] = ['waiting-for-pod', 'preparing', 'training', 'publishing'];
@@ -75,7 +78,7 @@ class Job {
         this.#backend.tellProgress(status, leftMs && Math.round(leftMs / 1000));
       },
     });
-    this.#operator = new Operator(() => this.#showPausing());
+    this.#operator = new Operator((paused) => this.#view.note(paused ? PAUSING : null));
   }
 
   /** Trains to the end, over as many pods as it takes. */
@@ -223,12 +226,6 @@ class Job {
     const seconds = Math.round(delayMs / 1000);
     this.#view.enter('waiting-for-pod', `Trying again in ${seconds} s after ${failure.code}: ${failure.message}`);
     await sleep(delayMs);
-  }
-
-  #showPausing(): void {
-    const { phase } = this.#view.status;
-    if (phase !== 'preparing' && phase !== 'training') return;
-    this.#view.enter(phase, this.#operator.paused ? PAUSING : null);
   }
 }
 

@@ -9,9 +9,6 @@ import { BudgetSpentError, PauseRequestedError, jobFailureOf } from './failures.
 import type { JobFailure } from './failures.ts';
 import type { JobView } from './job-view.ts';
 
-/** Why a job that an operator pauses does not stop at once. */
-export const PAUSING = 'Pausing: the pod is given back at the next checkpoint.';
-
 /** What the work on a pod needs from the job. */
 export interface PodWorkContext {
   input: TrainStyleInput;
@@ -109,7 +106,7 @@ export class PodWork {
       // Chunk n+2 never starts before checkpoint n is in the bucket.
       view.explain('Waiting until the checkpoint before is in the bucket.');
       await commit;
-      view.explain(this.#context.paused() ? PAUSING : null);
+      view.explain(null);
       commit = this.#commit(data, position);
       commit.catch(() => undefined);
       if (this.#context.paused()) await commit;
@@ -140,7 +137,7 @@ export class PodWork {
   }
 
   async #prepare(): Promise<{ resumeFrom: CheckpointRef | null; data: DownloadResult }> {
-    const { calls, view, input, paused, damagedManifests } = this.#context;
+    const { calls, view, input, damagedManifests } = this.#context;
     const { styleId, taskId, images, tags, parameters } = input;
     for (;;) {
       const found = await this.#retrying(
@@ -149,7 +146,7 @@ export class PodWork {
         () => !patched('resume-point-again'),
       );
       view.resumesFrom(found);
-      view.explain(paused() ? PAUSING : `Downloading ${images.length} pictures to ${this.#pod.host}.`);
+      view.explain(`Downloading ${images.length} pictures to ${this.#pod.host}.`);
       const resumeFrom = found.checkpoint;
       const from = resumeFrom === null ? '' : `, checkpoint of epoch ${resumeFrom.epoch}`;
       try {
@@ -275,12 +272,12 @@ export class PodWork {
 
   async #waitBeforeRetry({ code, message }: JobFailure, delayMs: number): Promise<void> {
     const { view } = this.#context;
-    const { reason } = view.status;
+    const { reason } = view;
     const explanation = `Trying again in ${Math.round(delayMs / 1000)} s after ${code}: ${message}`;
     view.explain(explanation);
     await sleep(delayMs);
     // What runs beside this may have something else to say by now.
-    if (view.status.reason === explanation) view.explain(reason);
+    if (view.reason === explanation) view.explain(reason);
   }
 
   #leaveIfPaused(): void {

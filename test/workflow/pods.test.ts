@@ -119,6 +119,25 @@ describe('trainStyle and its pods', function () {
     assert.equal((await resultOf(handle)).epochs, 30);
   });
 
+  it('keeps the reason of a wait whatever operators signal meanwhile', async () => {
+    const { world } = scene;
+    let tries = 0;
+    world.when('download', () => {
+      tries += 1;
+      if (tries < 3) throw failure('STORAGE_UNAVAILABLE', true);
+    });
+    await scene.addPod('a');
+    const handle = await scene.start();
+    const reason = async () => (await statusOf(handle)).reason ?? '';
+    await until(async () => (await reason()).startsWith('Trying again'), 'reason of the wait');
+    await handle.signal('retryNow');
+    await handle.signal('pauseTraining');
+    assert.match(await reason(), /^Pausing: .* Trying again in \d+ s after STORAGE_UNAVAILABLE/);
+    await handle.signal('resumeTraining');
+    assert.match(await reason(), /^(Trying again in \d+ s after STORAGE_UNAVAILABLE|Downloading)/);
+    assert.equal((await resultOf(handle)).epochs, 30);
+  });
+
   describe('pause', () => {
     it('commits what is trained, gives the pod back, and resumes from the checkpoint', async () => {
       const { world } = scene;

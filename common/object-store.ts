@@ -1,3 +1,6 @@
+/** Below it lie the probes of workers that start, if any: little to list. */
+export const PROBE_PREFIX = '.brushwork-probe/';
+
 /** An object in a bucket of the configured store. */
 export interface ObjectLocation {
   bucket: string;

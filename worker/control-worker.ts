@@ -7,7 +7,7 @@ import { requireSection } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
 import type { Logger } from '../common/logger.ts';
 import { picturesQueue } from '../common/pictures-queue.ts';
-import { checkStore } from './check-store.ts';
+import { checkStoreAtStart, storeCheck } from './check-store.ts';
 import { jobLogInterceptor } from './job-log.ts';
 import { createObjectStore } from './object-store.ts';
 import { runUntilAborted, unlessAborted } from './run-until-aborted.ts';
@@ -55,7 +55,7 @@ export async function runControlWorker(config: Config, deps: RoleDependencies): 
   try {
     const [workflowBundle] = await unlessAborted(
       deps.signal,
-      Promise.all([bundleWorkflows(deps.logger), checkStore(store, bucket, deps.logger)]),
+      Promise.all([bundleWorkflows(deps.logger), checkStoreAtStart(storeCheck(store, bucket), deps.logger)]),
     );
     const control = await Worker.create({
       ...common,

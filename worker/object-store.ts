@@ -12,6 +12,7 @@ import {
 } from '@aws-sdk/client-s3';
 import type { StorageConfig } from '../common/config.ts';
 import { InternalError, StorageUnavailableError } from '../common/errors.ts';
+import { PROBE_PREFIX } from '../common/object-store.ts';
 import type {
   ByteRange,
   ImageLocation,
@@ -93,6 +94,15 @@ class S3ObjectStore implements ObjectStore {
   }
 
   async uploadFile(file: string, location: ObjectLocation, options: StoreCallOptions = {}): Promise<TransferResult> {
+    try {
+      return await this.#uploadFile(file, location, options);
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      throw toStorageError(error, `writing ${show(location)} from ${file}`);
+    }
+  }
+
+  async #uploadFile(file: string, location: ObjectLocation, options: StoreCallOptions): Promise<TransferResult> {
     const { sizeBytes, sha256, md5Base64 } = await hashFile(file);
     // The client can't rewind a stream, so it would not try again by itself.
     for (let attempt = 1; ; attempt++) {
@@ -218,7 +228,7 @@ class S3ObjectStore implements ObjectStore {
   }
 
   async probe(bucket: string, options: StoreCallOptions = {}): Promise<void> {
-    const location = { bucket, key: `.brushwork-probe/${randomUUID()}` };
+    const location = { bucket, key: `${PROBE_PREFIX}${randomUUID()}` };
     const first = await this.putIfAbsent(location, 'probe', options);
     try {
       const second = await this.putIfAbsent(location, 'again', options);

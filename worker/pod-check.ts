@@ -2,14 +2,11 @@ import { mkdir, statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PodRest } from '../activities/pod-rest.ts';
 import { reasonOf } from '../common/logger.ts';
-import type { ObjectStore } from '../common/object-store.ts';
 import type { Trainer } from '../common/trainer.ts';
 
 const MIB_BYTES = 2 ** 20;
 /** Starting a trainer and waking a GPU takes seconds. */
 const TRAINER_LIMIT_MS = 120_000;
-/** Below it lie the probes of workers that start, if any: little to list. */
-const FEW_KEYS = '.brushwork-probe/';
 
 /** What a pod trains with. */
 export interface PodMeans {
@@ -19,8 +16,8 @@ export interface PodMeans {
   minFreeDiskMiB: number;
   trainer: Pick<Trainer, 'runtime' | 'kill'>;
   rest: Pick<PodRest, 'reason'>;
-  store: Pick<ObjectStore, 'list'>;
-  bucket: string;
+  /** Rejects when the store is of no use, see {@link storeCheck}. */
+  checkStore: () => Promise<void>;
   /** After which a trainer that does not answer is ended; default: 120 s. */
   trainerLimitMs?: number;
 }
@@ -32,7 +29,7 @@ export interface PodMeans {
  * @returns a function that answers null, or what is wrong and what to do about it; it never rejects
  */
 export function podCheck(means: PodMeans): () => Promise<string | null> {
-  const { scratch, minFreeDiskMiB, trainer, rest, store, bucket, trainerLimitMs = TRAINER_LIMIT_MS } = means;
+  const { scratch, minFreeDiskMiB, trainer, rest, checkStore, trainerLimitMs = TRAINER_LIMIT_MS } = means;
   // A trainer that hangs in the driver may not even die. What is wrong has been told by then; no other is started beside it.
   let ended: Promise<void> = Promise.resolve();
   return async () => {
@@ -44,8 +41,7 @@ export function podCheck(means: PodMeans): () => Promise<string | null> {
       if (bavail * bsize < minFreeDiskMiB * MIB_BYTES) {
         return `Less than ${minFreeDiskMiB} MiB (pod.minFreeDiskMiB) are free in ${scratch}: make room there.`;
       }
-      // It writes nothing: an idle pod looks every minute, and a bucket may keep every version of what was ever written.
-      await store.list(bucket, FEW_KEYS);
+      await checkStore();
       await ended;
       const fault = await findTrainerFault(trainer, trainerLimitMs);
       // What is wrong with a process need not be wrong with the next one.

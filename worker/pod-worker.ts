@@ -15,7 +15,7 @@ import type { Config } from '../common/config.ts';
 import type { Trainer } from '../common/trainer.ts';
 import type { RoleDependencies } from './control-worker.ts';
 import { jobLogInterceptor } from './job-log.ts';
-import { checkStore } from './check-store.ts';
+import { checkStoreAtStart, storeCheck } from './check-store.ts';
 import { createObjectStore } from './object-store.ts';
 import { once } from './once.ts';
 import { podCheck } from './pod-check.ts';
@@ -40,8 +40,8 @@ export interface PodWorkerDependencies extends RoleDependencies {
 }
 
 /**
- * Trains on this machine, one job at a time, until the signal or until it is drained. Two workers: one takes the hold from the queue that all
- * pods share, one does the work of the job that holds the pod, from a queue that only this process knows.
+ * Trains on this machine, one job at a time, until the signal or until it is drained. Two workers: one takes the hold from
+ * the queue that all pods share, one does the work of the job that holds the pod, from a queue that only this process knows.
  *
  * @param config - loaded with the role `pod`
  */
@@ -79,7 +79,8 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
     timing: pod,
     version: VERSION,
   });
-  const slot = new PodSlot(podCheck({ scratch, trainer, rest, store, bucket: storage.bucket, ...pod }), logger);
+  const checkStore = storeCheck(store, storage.bucket);
+  const slot = new PodSlot(podCheck({ scratch, trainer, rest, checkStore, ...pod }), logger);
   const drain = async () => {
     logger.info('draining');
     await slot.drain();
@@ -103,7 +104,7 @@ export async function runPodWorker(config: Config, deps: PodWorkerDependencies):
     // A pod takes a job only when it can train one.
     const [{ device, gpuName, torch }, { name }] = await unlessAborted(
       signal,
-      Promise.all([runtime(), baseModel(), checkStore(store, storage.bucket, logger)]),
+      Promise.all([runtime(), baseModel(), checkStoreAtStart(checkStore, logger)]),
     );
     if (device === 'cpu' && config.trainer.device === 'auto' && existsSync(NVIDIA_DEVICE)) {
       logger.warn(

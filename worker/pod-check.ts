@@ -1,4 +1,4 @@
-import { mkdir, statfs } from 'node:fs/promises';
+import { mkdir, statfs, utimes } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PodRest } from '../activities/pod-rest.ts';
 import { reasonOf } from '../common/logger.ts';
@@ -37,6 +37,8 @@ export function podCheck(means: PodMeans): () => Promise<string | null> {
       if (rest.reason !== null) return rest.reason;
       // What sweeps old files away may have taken it; each job makes its own directory in it.
       await mkdir(scratch, { recursive: true, mode: 0o700 });
+      // A sign of life: others that share the work directory remove what nobody has touched for long.
+      await utimes(scratch, new Date(), new Date());
       const { bavail, bsize } = await statfs(scratch);
       if (bavail * bsize < minFreeDiskMiB * MIB_BYTES) {
         return `Less than ${minFreeDiskMiB} MiB (pod.minFreeDiskMiB) are free in ${scratch}: make room there.`;

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync } from 'node:fs';
+import { existsSync, statSync, utimesSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -35,6 +35,13 @@ describe('podCheck', () => {
     const trainer = { runtime: async () => RUNTIME, kill };
     assert.equal(await podCheck({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT })(), null);
     assert.equal(kills, 0);
+  });
+
+  it('shows that it is alive where others share the work directory', async () => {
+    const trainer = { runtime: async () => RUNTIME, kill };
+    utimesSync(scratch, new Date(0), new Date(0));
+    await podCheck({ scratch, minFreeDiskMiB: 0, trainer, ...REST_OF_IT })();
+    assert.ok(Date.now() - statSync(scratch).mtimeMs < 60_000);
   });
 
   it('finds a pod that rests, and asks the trainer nothing', async () => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import { openScratch } from '../../../worker/scratch.ts';
@@ -46,6 +46,26 @@ describe('openScratch', () => {
     mkdirSync(left);
     await openScratch(root, 'pod');
     assert.ok(!existsSync(left));
+  });
+
+  it('removes what lost containers and earlier versions left on a disk that all share, after a week', async () => {
+    const day = (count: number) => new Date(Date.now() - count * 24 * 3_600_000);
+    const names = ['pod-lost-container-1-abc', `pod-${DEAD_PID}-abc`, 'control-lost-container-1-abc', 'precious'];
+    for (const name of names) {
+      mkdirSync(path.join(root, name, 'job'), { recursive: true });
+      utimesSync(path.join(root, name), day(6), day(6));
+    }
+    await openScratch(root, 'pod');
+    assert.deepEqual(
+      names.filter((name) => existsSync(path.join(root, name))),
+      names,
+    );
+    for (const name of names) utimesSync(path.join(root, name), day(8), day(8));
+    await openScratch(root, 'pod');
+    assert.deepEqual(
+      names.filter((name) => existsSync(path.join(root, name))),
+      names.slice(2),
+    );
   });
 
   it('leaves living pods and foreign files alone', async () => {

@@ -4,8 +4,9 @@ import { ModelLoadFailedError } from '../common/errors.ts';
 import { HubClient } from './hub-client.ts';
 import type { HubClientOptions } from './hub-client.ts';
 import { COMMIT, fetchFile, fetchRange, listFiles } from './hub-files.ts';
-import { downloadFiles, downloadModel, isComplete, writeAtomically } from './model-download.ts';
+import { downloadFiles, downloadModel } from './model-download.ts';
 import type { ModelDownloadOptions, RemoteModel } from './model-download.ts';
+import { isComplete, writeAtomically } from './model-record.ts';
 import { readHeaderOf } from './single-file-model/header.ts';
 import { refuseOtherKinds } from './single-file-model/other-kinds.ts';
 import { SIDE_FILES } from './single-file-model/side-files.ts';
@@ -72,35 +73,29 @@ export function parseHubFile(text: string): HubFileId | null {
  *
  * @param wanted - which one
  * @param options - see {@link FetchHubModelOptions}
- * @returns path of the file
+ * @returns the directory that the repository's paths lie below
  * @throws ModelLoadFailedError when there is no such file, no access, or no network, or its head shows another kind
  * @throws ChecksumMismatchError when a file differs from what the hub announced
  */
 export async function fetchHubFile(wanted: HubFileId, options: FetchHubModelOptions): Promise<string> {
   const folder = path.posix.dirname(wanted.file) === '.' ? '' : `${path.posix.dirname(wanted.file)}/`;
-  const directory = await fetchPinned(
-    wanted,
-    `--${encodeURIComponent(wanted.file)}`,
-    options,
-    ({ remote, readRange }, target) => {
-      const files = [...SIDE_FILES.map((file) => folder + file), wanted.file];
-      const sizes = new Map(
-        files.flatMap((file) => {
-          const sizeBytes = remote.sizes.get(file);
-          return sizeBytes === undefined ? [] : [[file, sizeBytes] as const];
-        }),
-      );
-      if (!sizes.has(wanted.file))
-        throw new ModelLoadFailedError(`${remote.name} has no ${wanted.file}: check the name.`);
-      const check = async () => {
-        const read = (start: number, lengthBytes: number) => readRange(wanted.file, start, lengthBytes);
-        const sizeBytes = sizes.get(wanted.file) ?? 0;
-        refuseOtherKinds(await readHeaderOf({ sizeBytes, read }, remote.name), `${remote.name}/${wanted.file}`);
-      };
-      return downloadFiles({ ...remote, sizes }, target, { ...options, check });
-    },
-  );
-  return path.join(directory, wanted.file);
+  return fetchPinned(wanted, `--${encodeURIComponent(wanted.file)}`, options, ({ remote, readRange }, target) => {
+    const files = [...SIDE_FILES.map((file) => folder + file), wanted.file];
+    const sizes = new Map(
+      files.flatMap((file) => {
+        const sizeBytes = remote.sizes.get(file);
+        return sizeBytes === undefined ? [] : [[file, sizeBytes] as const];
+      }),
+    );
+    if (!sizes.has(wanted.file))
+      throw new ModelLoadFailedError(`${remote.name} has no ${wanted.file}: check the name.`);
+    const check = async () => {
+      const read = (start: number, lengthBytes: number) => readRange(wanted.file, start, lengthBytes);
+      const sizeBytes = sizes.get(wanted.file) ?? 0;
+      refuseOtherKinds(await readHeaderOf({ sizeBytes, read }, remote.name), `${remote.name}/${wanted.file}`);
+    };
+    return downloadFiles({ ...remote, sizes }, target, { ...options, check });
+  });
 }
 
 /** A revision on the hub. */
@@ -137,7 +132,7 @@ async function fetchPinned(
       fetch: async (relativePath, file, onBytes) => {
         const wanted = files.get(relativePath);
         if (wanted === undefined) throw new ModelLoadFailedError(`${name} has no ${relativePath}.`);
-        await fetchFile(client, {
+        return fetchFile(client, {
           urlPath: urlPathOf(relativePath),
           name: `${relativePath} of ${name}`,
           file,

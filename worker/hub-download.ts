@@ -107,14 +107,15 @@ interface PinnedModel {
 
 /** Finds or fetches a revision, in a directory that is named by its commit and `suffix`. */
 async function fetchPinned(
-  model: HubModelId,
+  model: HubModelId & { file?: string },
   suffix: string,
   options: FetchHubModelOptions,
   download: (pinned: PinnedModel, directory: string) => Promise<void>,
 ): Promise<string> {
   const repository = path.join(options.cacheDirectory, 'models', `hub--${model.id.replace('/', '--')}`);
   const pinFile = path.join(repository, 'revisions', encodeURIComponent(model.revision));
-  const pinned = await readFile(pinFile, 'utf8').catch(() => null);
+  const isPinned = COMMIT.test(model.revision);
+  const pinned = isPinned ? model.revision : await readFile(pinFile, 'utf8').catch(() => null);
   if (pinned !== null && COMMIT.test(pinned)) {
     const directory = path.join(repository, pinned + suffix);
     if (await isComplete(directory)) return directory;
@@ -143,10 +144,20 @@ async function fetchPinned(
     };
     const readRange = (file: string, start: number, lengthBytes: number) =>
       fetchRange(client, { urlPath: urlPathOf(file), name: `${file} of ${name}` }, start, lengthBytes);
+    if (!isPinned) warnOfBranch(model, commit, options);
     await download({ remote, readRange }, directory);
     await writeAtomically(pinFile, commit);
     return directory;
   } finally {
     await client.close();
   }
+}
+
+/** Each machine takes what a branch means when it first looks, and a job moves between machines. */
+function warnOfBranch(model: HubModelId & { file?: string }, commit: string, { logger }: FetchHubModelOptions): void {
+  const { id, revision, file } = model;
+  logger.warn(
+    { baseModel: id, revision, pinned: `${file === undefined ? id : `${id}/${file}`}@${commit}` },
+    'the base model is named by a branch or tag, which may mean another commit on the next machine, and then jobs that move there end in CHECKPOINT_INCOMPATIBLE: name it as in "pinned" (BASE_MODEL)',
+  );
 }

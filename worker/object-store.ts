@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -10,7 +10,6 @@ import {
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3';
-import type { GetObjectCommandInput } from '@aws-sdk/client-s3';
 import type { StorageConfig } from '../common/config.ts';
 import { InternalError, StorageUnavailableError } from '../common/errors.ts';
 import type {
@@ -30,7 +29,7 @@ import { ATTEMPTS, s3ClientOptions } from './s3-client-options.ts';
 import { copyLocalImage } from './local-image.ts';
 import { objectHead } from './object-head.ts';
 import { isMissingObject, isPreconditionFailed, toStorageError } from './storage-errors.ts';
-import { collect, hashFile, rangeStart, writeBody } from './write-stream.ts';
+import { collect, hashFile, md5Of, rangeStart, writeBody } from './write-stream.ts';
 
 const CONFLICT_PAUSE_MS = 200;
 const PARALLEL_DELETES = 8;
@@ -186,10 +185,10 @@ class S3ObjectStore implements ObjectStore {
 
   async head(location: ObjectLocation, options: StoreHeadOptions = {}): Promise<ObjectHead | null> {
     const { bucket: Bucket, key: Key } = location;
-    const checksum = options.wantsSha256 === true ? ({ ChecksumMode: 'ENABLED' } as const) : {};
+    const command = new HeadObjectCommand({ Bucket, Key, ...(options.wantsSha256 && { ChecksumMode: 'ENABLED' }) });
     return this.#call(`looking for ${show(location)}`, options, async (abort) => {
       try {
-        return objectHead(await this.#client.send(new HeadObjectCommand({ Bucket, Key, ...checksum }), abort));
+        return objectHead(await this.#client.send(command, abort));
       } catch (error) {
         if (isMissingObject(error)) return null;
         throw error;
@@ -259,7 +258,7 @@ class S3ObjectStore implements ObjectStore {
       body: AsyncIterable<Uint8Array>,
       answer: { announcedBytes: number | null; startBytes: number },
     ) => Promise<T>,
-    conditions: Pick<GetObjectCommandInput, 'Range' | 'IfMatch'> = {},
+    conditions: { Range?: string; IfMatch?: string } = {},
   ): Promise<T | null> {
     const { bucket: Bucket, key: Key } = location;
     return this.#call(`reading ${show(location)}`, options, async (abort) => {
@@ -294,11 +293,6 @@ class S3ObjectStore implements ObjectStore {
       }
     }
   }
-}
-
-/** By this the store notices what was damaged on the way. */
-function md5Of(body: string | Uint8Array): string {
-  return createHash('md5').update(body).digest('base64');
 }
 
 async function pause(durationMs: number, signal: AbortSignal | undefined): Promise<void> {

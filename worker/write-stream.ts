@@ -120,3 +120,8 @@ export async function hashFile(file: string, signal?: AbortSignal): Promise<Tran
   }
   return { sizeBytes, sha256: sha256.digest('hex'), md5Base64: md5.digest('base64') };
 }
+
+/** MD5 in base64: by this the store notices what was damaged on the way. */
+export function md5Of(body: string | Uint8Array): string {
+  return createHash('md5').update(body).digest('base64');
+}

@@ -52,6 +52,7 @@ export async function checkpoint(
       epoch,
       step: input.step,
       fingerprint: input.fingerprint,
+      baseModel: (await deps.baseModel()).fingerprint,
       objects: [{ key: dataKey, sizeBytes, sha256 }],
       ...(preview !== null && { preview }),
       epochLosses: input.epochLosses,

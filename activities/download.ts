@@ -12,7 +12,7 @@ import { doubtsForHistory, logReport } from './data-report-lines.ts';
 import { stepsPerEpoch } from '../native/trainer/aspect-buckets.ts';
 import { trainedSizes } from '../native/trainer/data-report.ts';
 import { holdOut } from '../native/trainer/held-out-pictures.ts';
-import type { PodDependencies } from './dependencies.ts';
+import type { BaseModel, PodDependencies } from './dependencies.ts';
 import { fetchPictures } from './fetch-pictures.ts';
 import { runFingerprint } from './fingerprint.ts';
 import { withHeartbeats } from './heartbeats.ts';
@@ -80,7 +80,7 @@ export async function download(
       checkpointFile:
         resumeFrom === null
           ? null
-          : await fetchCheckpoint({ ...input, resumeFrom, fingerprint, jobDirectory }, signal, deps),
+          : await fetchCheckpoint({ ...input, resumeFrom, fingerprint, baseModel, jobDirectory }, signal, deps),
       fingerprint,
       config,
     };
@@ -93,6 +93,7 @@ interface CheckpointRequest {
   resumeFrom: CheckpointRef;
   /** Of the run that wants to go on from it. */
   fingerprint: string;
+  baseModel: BaseModel;
   jobDirectory: string;
 }
 
@@ -106,12 +107,7 @@ async function fetchCheckpoint(
   const bytes = await store.getBytes({ bucket, key: manifestKey }, { maxBytes: MAX_MANIFEST_BYTES, signal });
   if (bytes === null) throw new ChecksumMismatchError(`The checkpoint manifest ${manifestKey} is gone.`);
   const manifest = parseManifest(bytes, manifestKey, request);
-  if (manifest.fingerprint !== request.fingerprint) {
-    throw new CheckpointIncompatibleError(
-      `The checkpoint of epoch ${manifest.epoch} was made with other pictures, captions, parameters or another base ` +
-        'model. Send the job with a new task_id to train from the start, or undo the change and reset this one.',
-    );
-  }
+  if (manifest.fingerprint !== request.fingerprint) throw otherRun(manifest, request.baseModel);
   const file = checkpointFile(jobDirectory, manifest.epoch);
   await mkdir(path.dirname(file), { recursive: true });
   for (let read = 1; ; read++) {
@@ -123,6 +119,22 @@ async function fetchCheckpoint(
       if (!(error instanceof ChecksumMismatchError) || read === CHECKPOINT_READS) throw error;
     }
   }
+}
+
+function otherRun({ epoch, baseModel }: CheckpointManifest, here: BaseModel): CheckpointIncompatibleError {
+  const start = 'Send the job with a new task_id to train from the start, or';
+  if (baseModel !== undefined && baseModel !== here.fingerprint) {
+    return new CheckpointIncompatibleError(
+      `The checkpoint of epoch ${epoch} was made on a pod with another base model (${baseModel.slice(0, 12)}) than this ` +
+        `pod's ${here.name} (${here.fingerprint.slice(0, 12)}). ${start} give all pods the same: name it by its commit in ` +
+        'BASE_MODEL (org/name@<commit>), and reset this one.',
+    );
+  }
+  const models = baseModel === undefined ? 'parameters or another base model' : 'or parameters';
+  return new CheckpointIncompatibleError(
+    `The checkpoint of epoch ${epoch} was made with other pictures, captions, ${models}. ${start} undo the change and ` +
+      'reset this one.',
+  );
 }
 
 async function fetchData(

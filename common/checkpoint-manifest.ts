@@ -19,6 +19,8 @@ export interface CheckpointManifest {
   step: number;
   /** Of configuration, data and base model, see `DownloadResult`. */
   fingerprint: string;
+  /** Fingerprint of the base model alone; absent in manifests of earlier versions. */
+  baseModel?: string;
   objects: ManifestObject[];
   /** Contact sheet; absent where none was drawn. No checkpoint needs it. */
   preview?: ManifestObject;
@@ -114,7 +116,7 @@ function isValidationLoss(value: unknown, lastEpoch: number): value is Validatio
 
 function isManifest(value: unknown): value is CheckpointManifest {
   if (!isObject(value) || !isObject(value['versions'])) return false;
-  const { objects, epochLosses, epoch, preview, validationLosses = [] } = value;
+  const { objects, epochLosses, epoch, preview, baseModel = '', validationLosses = [] } = value;
   return (
     value['schema'] === MANIFEST_SCHEMA &&
     isCount(value['styleId']) &&
@@ -122,6 +124,7 @@ function isManifest(value: unknown): value is CheckpointManifest {
     isCount(value['step']) &&
     ['taskId', 'fingerprint', 'holdId', 'createdAt'].every((name) => typeof value[name] === 'string') &&
     ['brushwork', 'torch'].every((name) => typeof (value['versions'] as Record<string, unknown>)[name] === 'string') &&
+    typeof baseModel === 'string' &&
     Array.isArray(objects) &&
     objects.length > 0 &&
     objects.every(isManifestObject) &&

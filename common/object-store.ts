@@ -21,6 +21,28 @@ export interface TransferResult {
   sha256: string;
 }
 
+/** What is known of an object without reading it. */
+export interface ObjectHead {
+  sizeBytes: number;
+  /** Changes with its content; absent where the store gives none. */
+  etag?: string;
+  /** Lower-case hex; only where the store knows the hash of the whole: what it keeps itself, else what the uploader noted as metadata `sha256`. */
+  sha256?: string;
+}
+
+/** Options of `head`. */
+export interface StoreHeadOptions extends StoreCallOptions {
+  /** Ask for the hash that the store keeps itself. Default: false. */
+  wantsSha256?: boolean;
+}
+
+/** Where to go on with an object that has been read in part. */
+export interface ReadRestRequest {
+  startBytes: number;
+  /** Of the object that the first part was read of; null: any. */
+  etag: string | null;
+}
+
 /** A piece of an object. */
 export interface ByteRange {
   startBytes: number;
@@ -63,6 +85,18 @@ export interface ObjectStore {
   getBytes(location: ObjectLocation, options: StoreReadOptions): Promise<Buffer | null>;
   /** Reads a piece of an object that is at least so long; null: it does not exist. */
   getRange(location: ObjectLocation, range: ByteRange, options?: StoreCallOptions): Promise<Buffer | null>;
+  /**
+   * Reads an object from a byte on to its end.
+   *
+   * @param consume - takes the bytes as they arrive, with the place of the first of them: 0 where the store knows no ranges
+   * @returns what `consume` returned, or null when there is no such object, or none with this tag any more
+   */
+  readRest<Result>(
+    location: ObjectLocation,
+    request: ReadRestRequest,
+    consume: (body: AsyncIterable<Uint8Array>, startBytes: number) => Promise<Result>,
+    options?: StoreCallOptions,
+  ): Promise<Result | null>;
   /** Streams a file to an object, replacing it. */
   uploadFile(file: string, location: ObjectLocation, options?: StoreCallOptions): Promise<TransferResult>;
   /** Writes a small object unless the key is taken: the one conditional write that commits a checkpoint. */
@@ -75,8 +109,8 @@ export interface ObjectStore {
   put(location: ObjectLocation, body: string | Uint8Array, options?: StoreCallOptions): Promise<void>;
   /** Copies inside the store, without the bytes passing through us; replaces the target. Null: there is no source. */
   copy(from: ObjectLocation, to: ObjectLocation, options?: StoreCallOptions): Promise<{ sizeBytes: number } | null>;
-  /** Size of an object and the tag that changes with its content, where the store gives one; null: it does not exist. */
-  head(location: ObjectLocation, options?: StoreCallOptions): Promise<{ sizeBytes: number; etag?: string } | null>;
+  /** What is known of an object without reading it; null: it does not exist. */
+  head(location: ObjectLocation, options?: StoreHeadOptions): Promise<ObjectHead | null>;
   /** All keys that start with `prefix`, sorted by code point. */
   list(bucket: string, prefix: string, options?: StoreCallOptions): Promise<string[]>;
   /** Deletes keys; those that are gone already count as deleted. */

@@ -8,6 +8,7 @@ import { reasonOf } from '../common/logger.ts';
 import type { ObjectStore } from '../common/object-store.ts';
 import { fetchBucketFile, fetchBucketModel, parseBucketFile, parseBucketModel } from './bucket-model.ts';
 import { fetchHubFile, fetchHubModel, parseHubFile, parseHubId } from './hub-download.ts';
+import { makeSound, refuseDamaged } from './model-damage.ts';
 import type { ModelDownloadOptions } from './model-download.ts';
 import { fingerprintModel } from './model-fingerprint.ts';
 import {
@@ -20,6 +21,7 @@ import {
   sideMultiplePx,
 } from './model-files.ts';
 import { convertSingleFile } from './single-file-model/convert.ts';
+import type { ConvertOptions } from './single-file-model/convert.ts';
 import { PICKLE_REMEDY } from './single-file-model/header.ts';
 
 /** Weights as PyTorch saves them by itself. */
@@ -66,6 +68,7 @@ async function locate(source: string, options: ResolveBaseModelOptions): Promise
   if (PICKLE.test(source) && !(await isDirectory(source))) {
     throw new ModelLoadFailedError(`The base model ${JSON.stringify(source)} is a PyTorch pickle: ${PICKLE_REMEDY}`);
   }
+  const sound = (fetch: () => Promise<string>) => makeSound(source, fetch, options);
   const bucketModel = parseBucketModel(source);
   if (bucketModel !== null) {
     const { store } = options;
@@ -76,28 +79,31 @@ async function locate(source: string, options: ResolveBaseModelOptions): Promise
     }
     const bucketFile = parseBucketFile(source);
     if (bucketFile !== null) {
-      return convert(await fetchBucketFile(bucketFile, { ...options, store }), singleFileName(source), options);
+      const fetchedInto = await sound(() => fetchBucketFile(bucketFile, { ...options, store }));
+      const file = path.join(fetchedInto, path.posix.basename(bucketFile.key));
+      return convert(file, singleFileName(source), { ...options, fetchedInto });
     }
-    const directory = await fetchBucketModel(bucketModel, { ...options, store });
+    const directory = await sound(() => fetchBucketModel(bucketModel, { ...options, store }));
     return { directory, name: path.posix.basename(bucketModel.prefix) || bucketModel.bucket };
   }
   if (await isDirectory(source)) {
     const directory = path.resolve(source);
+    await refuseDamaged(directory, options);
     return { directory, name: localName(directory) };
   }
   if (existsSync(source)) return convert(path.resolve(source), singleFileName(source), options);
   const hubFile = parseHubFile(source);
-  if (hubFile !== null) return convert(await fetchHubFile(hubFile, options), hubFile.id, options);
+  if (hubFile !== null) {
+    const fetchedInto = await sound(() => fetchHubFile(hubFile, options));
+    return convert(path.join(fetchedInto, hubFile.file), hubFile.id, { ...options, fetchedInto });
+  }
   if (SINGLE_FILE.test(source)) {
     throw new ModelLoadFailedError(
       `There is no file ${JSON.stringify(source)}: check the path. A file on a hub is named org/name/file.safetensors.`,
     );
   }
   const hubModel = parseHubId(source);
-  if (hubModel !== null) {
-    const directory = await fetchHubModel(hubModel, options);
-    return { directory, name: hubModel.id };
-  }
+  if (hubModel !== null) return { directory: await sound(() => fetchHubModel(hubModel, options)), name: hubModel.id };
   throw new ModelLoadFailedError(
     `The base model ${JSON.stringify(source)} is not here: name a directory that holds a Stable Diffusion 1.x model in diffusers layout, a .safetensors file, a hub id like stable-diffusion-v1-5/stable-diffusion-v1-5, or s3://bucket/prefix.`,
   );
@@ -106,9 +112,10 @@ async function locate(source: string, options: ResolveBaseModelOptions): Promise
 async function convert(
   file: string,
   name: string,
-  options: ResolveBaseModelOptions,
+  options: ConvertOptions,
 ): Promise<{ directory: string; name: string }> {
-  return { directory: await convertSingleFile(file, name, options), name };
+  const directory = await makeSound(name, () => convertSingleFile(file, name, options), options);
+  return { directory, name };
 }
 
 function singleFileName(source: string): string {

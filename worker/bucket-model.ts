@@ -1,21 +1,26 @@
 import { createHash } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { ModelLoadFailedError, StorageUnavailableError } from '../common/errors.ts';
-import type { ObjectLocation, ObjectStore } from '../common/object-store.ts';
+import { ChecksumMismatchError, ModelLoadFailedError, StorageUnavailableError } from '../common/errors.ts';
+import type { ObjectHead, ObjectLocation, ObjectStore } from '../common/object-store.ts';
 import { downloadFiles, downloadModel } from './model-download.ts';
 import type { ModelDownloadOptions, RemoteModel } from './model-download.ts';
 import { INDEX_FILE, checkModelKind, selectModelFiles } from './model-files.ts';
+import { fetchWhole, partOf } from './part-file.ts';
+import type { WantedFile } from './part-file.ts';
+import { persevere } from './persevere.ts';
 import { readHeaderOf } from './single-file-model/header.ts';
 import { refuseOtherKinds } from './single-file-model/other-kinds.ts';
 import { SIDE_FILES } from './single-file-model/side-files.ts';
 
-const ATTEMPTS = 5;
-const FIRST_PAUSE_MS = 1_000;
 const MAX_INDEX_BYTES = 2 ** 20;
+
+/** As the setting has it; the same store serves both. */
+type Scheme = 's3' | 'gs';
 
 /** A model in a bucket: all keys below `prefix`, which ends with a slash or is empty. */
 export interface BucketModel {
+  scheme: Scheme;
   bucket: string;
   prefix: string;
 }
@@ -33,10 +38,10 @@ export interface FetchBucketModelOptions extends ModelDownloadOptions {
  * @returns where the model lies, or null when the setting has another form
  */
 export function parseBucketModel(text: string): BucketModel | null {
-  const match = /^(?:s3|gs):\/\/([^/]+)\/?(.*?)\/*$/.exec(text);
+  const match = /^(s3|gs):\/\/([^/]+)\/?(.*?)\/*$/.exec(text);
   if (match === null) return null;
-  const [, bucket = '', prefix = ''] = match;
-  return { bucket, prefix: prefix === '' ? '' : `${prefix}/` };
+  const [, scheme, bucket = '', prefix = ''] = match;
+  return { scheme: scheme as Scheme, bucket, prefix: prefix === '' ? '' : `${prefix}/` };
 }
 
 /**
@@ -50,8 +55,8 @@ export function parseBucketModel(text: string): BucketModel | null {
  */
 export async function fetchBucketModel(model: BucketModel, options: FetchBucketModelOptions): Promise<string> {
   const { store, signal } = options;
-  const { bucket, prefix } = model;
-  const name = `s3://${bucket}/${prefix}`;
+  const { scheme, bucket, prefix } = model;
+  const name = `${scheme}://${bucket}/${prefix}`;
   const keys = await store.list(bucket, prefix, { signal });
   const paths = keys.map((key) => key.slice(prefix.length));
   if (paths.includes(INDEX_FILE)) {
@@ -59,9 +64,11 @@ export async function fetchBucketModel(model: BucketModel, options: FetchBucketM
     if (index !== null) checkModelKind(index.toString('utf8'), name);
   }
   const { descriptions, weights } = selectModelFiles(paths, name);
-  const objects = { name, bucket, prefix, files: await sizesOf(store, model, [...descriptions, ...weights], signal) };
-  for (const file of [...descriptions, ...weights]) if (!objects.files.has(file)) throw vanished(name, file);
-  return fetchObjects(objects, options, (remote, target) => downloadModel(remote, target, options));
+  const files = await headsOf(store, model, [...descriptions, ...weights], signal);
+  for (const file of [...descriptions, ...weights]) if (!files.has(file)) throw changed(name, file);
+  return fetchObjects({ name, bucket, prefix, key: prefix, files }, options, (remote, target) =>
+    downloadModel(remote, target, options),
+  );
 }
 
 /**
@@ -70,93 +77,140 @@ export async function fetchBucketModel(model: BucketModel, options: FetchBucketM
  * @param text - a setting
  * @returns the single file that it names, or null
  */
-export function parseBucketFile(text: string): ObjectLocation | null {
-  const match = /^(?:s3|gs):\/\/([^/]+)\/(.+\.safetensors)$/i.exec(text);
-  return match?.[1] === undefined || match[2] === undefined ? null : { bucket: match[1], key: match[2] };
+export function parseBucketFile(text: string): BucketFile | null {
+  const match = /^(s3|gs):\/\/([^/]+)\/(.+\.safetensors)$/i.exec(text);
+  if (match === null) return null;
+  const [, scheme, bucket = '', key = ''] = match;
+  return { scheme: scheme as Scheme, bucket, key };
+}
+
+/** A model in a single file in a bucket. */
+export interface BucketFile extends ObjectLocation {
+  scheme: Scheme;
 }
 
 /**
  * Fetches a single-file model from a bucket with what lies beside it, unless the same version was fetched before.
  *
- * @param location - of the file
+ * @param wanted - which file
  * @param options - see {@link FetchBucketModelOptions}
- * @returns path of the file
+ * @returns the directory in which it lies under its own name
  * @throws ModelLoadFailedError when there is none, or its head shows another kind
  * @throws AccessDeniedError, StorageUnavailableError as the store answers
  */
-export async function fetchBucketFile(location: ObjectLocation, options: FetchBucketModelOptions): Promise<string> {
-  const { bucket, key } = location;
+export async function fetchBucketFile(wanted: BucketFile, options: FetchBucketModelOptions): Promise<string> {
+  const { scheme, bucket, key } = wanted;
   const fileName = path.posix.basename(key);
   const prefix = key.slice(0, key.length - fileName.length);
-  const name = `s3://${bucket}/${key}`;
-  const files = await sizesOf(options.store, { bucket, prefix }, [...SIDE_FILES, fileName], options.signal);
+  const name = `${scheme}://${bucket}/${key}`;
+  const files = await headsOf(options.store, { bucket, prefix }, [...SIDE_FILES, fileName], options.signal);
   if (!files.has(fileName)) throw new ModelLoadFailedError(`There is no ${name}: check bucket and key.`);
   const check = async () => {
     const read = async (startBytes: number, lengthBytes: number) => {
-      const piece = await options.store.getRange(location, { startBytes, lengthBytes }, { signal: options.signal });
-      if (piece === null) throw vanished(name, fileName);
+      const range = { startBytes, lengthBytes };
+      const piece = await options.store.getRange({ bucket, key }, range, { signal: options.signal });
+      if (piece === null) throw changed(name, fileName);
       return piece;
     };
     const sizeBytes = files.get(fileName)?.sizeBytes ?? 0;
     refuseOtherKinds(await readHeaderOf({ sizeBytes, read }, name), name);
   };
-  const directory = await fetchObjects({ name, bucket, prefix, files }, options, (remote, target) =>
+  return fetchObjects({ name, bucket, prefix, key, files }, options, (remote, target) =>
     downloadFiles(remote, target, { ...options, check }),
   );
-  return path.join(directory, fileName);
 }
 
 /** Objects that make a model. */
-interface ModelObjects extends BucketModel {
+interface ModelObjects {
+  /** As in the setting. */
   name: string;
-  /** What {@link sizesOf} found. */
-  files: ReadonlyMap<string, { sizeBytes: number; etag?: string }>;
+  bucket: string;
+  /** What the files' paths are relative to. */
+  prefix: string;
+  /** Of the setting. */
+  key: string;
+  /** What {@link headsOf} found. */
+  files: ReadonlyMap<string, ObjectHead>;
 }
 
-/** Sizes and tags of those files that exist, by their path below the prefix. */
-async function sizesOf(
+/** What the store knows of those files that exist, by their path below the prefix. */
+async function headsOf(
   store: ObjectStore,
-  { bucket, prefix }: BucketModel,
+  { bucket, prefix }: Pick<BucketModel, 'bucket' | 'prefix'>,
   files: readonly string[],
   signal: AbortSignal,
-): Promise<Map<string, { sizeBytes: number; etag?: string }>> {
-  const found = new Map<string, { sizeBytes: number; etag?: string }>();
+): Promise<Map<string, ObjectHead>> {
+  const found = new Map<string, ObjectHead>();
   for (const file of files) {
-    const head = await store.head({ bucket, key: prefix + file }, { signal });
+    const head = await store.head({ bucket, key: prefix + file }, { signal, wantsSha256: true });
     if (head !== null) found.set(file, head);
   }
   return found;
 }
 
 async function fetchObjects(
-  { name, bucket, prefix, files }: ModelObjects,
+  objects: ModelObjects,
   options: FetchBucketModelOptions,
   download: (remote: RemoteModel, directory: string) => Promise<void>,
 ): Promise<string> {
-  const { store, signal } = options;
-  const version = createHash('sha256').update(name);
-  for (const [file, { sizeBytes, etag = '' }] of files) version.update(`\0${file}\0${sizeBytes}\0${etag}`);
-  const directory = path.join(options.cacheDirectory, 'models', `bucket--${version.digest('hex').slice(0, 32)}`);
+  const { name, files } = objects;
+  const directory = path.join(options.cacheDirectory, 'models', `bucket--${versionOf(objects)}`);
   const sizes = new Map([...files].map(([file, { sizeBytes }]) => [file, sizeBytes]));
-  const fetch = async (relativePath: string, file: string, onBytes: (sizeBytes: number) => void) => {
-    const maxBytes = sizes.get(relativePath) ?? 0;
-    const location = { bucket, key: prefix + relativePath };
-    for (let attempt = 1; ; attempt++) {
-      try {
-        const result = await store.downloadFile(location, file, { maxBytes, signal });
-        if (result === null) throw vanished(name, relativePath);
-        onBytes(result.sizeBytes);
-        return;
-      } catch (error) {
-        if (!(error instanceof StorageUnavailableError) || attempt === ATTEMPTS) throw error;
-        await sleep(FIRST_PAUSE_MS * 2 ** (attempt - 1), undefined, { signal });
-      }
-    }
-  };
+  const fetch = (relativePath: string, file: string, onBytes: (sizeBytes: number) => void) =>
+    fetchObject(objects, relativePath, { file, onBytes }, options);
   await download({ name, sizes, fetch }, directory);
   return directory;
 }
 
-function vanished(name: string, file: string): ModelLoadFailedError {
-  return new ModelLoadFailedError(`${file} vanished from the base model ${name} while it was read: start again.`);
+/** The same objects have the same version, whichever scheme names them. */
+function versionOf({ bucket, key, files }: ModelObjects): string {
+  const version = createHash('sha256').update(`s3://${bucket}/${key}`);
+  for (const [file, { sizeBytes, etag, sha256 = '' }] of files) {
+    version.update(`\0${file}\0${sizeBytes}\0${etag ?? sha256}`);
+  }
+  return version.digest('hex').slice(0, 32);
+}
+
+/** Fetches one object, going on where an earlier try, of this process or another, has ended. */
+async function fetchObject(
+  { name, bucket, prefix, files }: ModelObjects,
+  relativePath: string,
+  target: Pick<WantedFile, 'file' | 'onBytes'>,
+  options: FetchBucketModelOptions,
+): Promise<string> {
+  const { store, signal } = options;
+  const head = files.get(relativePath);
+  if (head === undefined) throw changed(name, relativePath);
+  const { sizeBytes, etag = null, sha256 } = head;
+  const announced = sha256 === undefined ? null : ({ algorithm: 'sha256', digest: sha256 } as const);
+  // What was fetched of another version would not be noticed.
+  if (etag === null && announced === null) await rm(partOf(target.file), { force: true });
+  const location = { bucket, key: prefix + relativePath };
+  const perseverance = {
+    ...options,
+    name: `${relativePath} of ${name}`,
+    source: 'store' as const,
+    isPassing: (error: unknown) => error instanceof StorageUnavailableError,
+    giveUp: (error: unknown) => error,
+  };
+  return fetchWhole(
+    { ...target, sizeBytes, announced },
+    async (part) =>
+      persevere(async (onAdvance) => {
+        const request = { startBytes: await part.startBytes(), etag };
+        const write = (body: AsyncIterable<Uint8Array>, startBytes: number) =>
+          part.write(body, startBytes, onAdvance).then(() => true);
+        if ((await store.readRest(location, request, write, { signal })) === null) throw changed(name, relativePath);
+      }, perseverance),
+    (found) =>
+      new ChecksumMismatchError(
+        `${relativePath} of ${name} came with the SHA-256 ${found}, but the store says ${sha256}: upload it again, or correct its metadata.`,
+      ),
+  );
+}
+
+function changed(name: string, file: string): ModelLoadFailedError {
+  return new ModelLoadFailedError(
+    `${file} of the base model ${name} vanished or changed while it was read: start again.`,
+  );
 }

@@ -1,19 +1,14 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent, request } from 'undici';
 import type { Dispatcher } from 'undici';
 import type { HubConfig } from '../common/config.ts';
 import { ModelLoadFailedError } from '../common/errors.ts';
 import { reasonOf } from '../common/logger.ts';
 import type { Logger } from '../common/logger.ts';
+import { ATTEMPTS, MAX_PAUSE_MS, PassingFault, persevere } from './persevere.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const IDLE_TIMEOUT_MS = 30_000;
 const MAX_REDIRECTS = 5;
-
-/** Tries in a row that bring nothing. */
-const ATTEMPTS = 6;
-const FIRST_PAUSE_MS = 1_000;
-const MAX_PAUSE_MS = 30_000;
 
 /** What {@link HubClient} needs. */
 export interface HubClientOptions {
@@ -22,16 +17,6 @@ export interface HubClientOptions {
   signal: AbortSignal;
   /** First pause between two tries; it doubles. Default: a second. */
   firstPauseMs?: number;
-}
-
-/** Something that another try may cure. */
-export class PassingFault extends Error {
-  readonly retryAfterMs: number | null;
-
-  constructor(message: string, options: { cause?: unknown; retryAfterMs?: number | null } = {}) {
-    super(message, { cause: options.cause });
-    this.retryAfterMs = options.retryAfterMs ?? null;
-  }
 }
 
 /** Talks to a hub: sends the token to the hub alone, follows redirects, tries again after faults that pass. */
@@ -60,29 +45,19 @@ export class HubClient {
     consume: (response: Dispatcher.ResponseData, onAdvance: () => void) => Promise<Result>,
     headers: () => Promise<Record<string, string>> = () => Promise.resolve({}),
   ): Promise<Result> {
-    const { hub, logger, signal, firstPauseMs = FIRST_PAUSE_MS } = this.#options;
+    const { hub } = this.#options;
     const url = new URL(hub.endpoint.replace(/\/+$/, '') + urlPath);
-    for (let failures = 1; ; failures++) {
-      signal.throwIfAborted();
-      try {
-        const response = await this.#get(url, name, await headers());
-        // A try that brought something is none in vain: a slow link gets as many as it needs.
-        return await consume(response, () => (failures = 0));
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!isPassing(error)) throw error;
-        if (failures >= ATTEMPTS) {
-          throw new ModelLoadFailedError(
-            `${name} could not be fetched from ${url.origin} in ${ATTEMPTS} tries (${reasonOf(error)}): check the network, or name a directory of this machine (--model; of a worker BASE_MODEL).`,
-            { cause: error },
-          );
-        }
-        const backoffMs = Math.min(MAX_PAUSE_MS, firstPauseMs * 2 ** Math.max(0, failures - 1));
-        const pauseMs = error instanceof PassingFault ? (error.retryAfterMs ?? backoffMs) : backoffMs;
-        logger.warn({ file: name, reason: reasonOf(error), pauseMs }, 'the hub did not deliver: trying again');
-        await sleep(pauseMs, undefined, { signal });
-      }
-    }
+    return persevere(async (onAdvance) => consume(await this.#get(url, name, await headers()), onAdvance), {
+      ...this.#options,
+      name,
+      source: 'hub',
+      isPassing,
+      giveUp: (error) =>
+        new ModelLoadFailedError(
+          `${name} could not be fetched from ${url.origin} in ${ATTEMPTS} tries (${reasonOf(error)}): check the network, or name a directory of this machine (--model; of a worker BASE_MODEL).`,
+          { cause: error },
+        ),
+    });
   }
 
   async close(): Promise<void> {

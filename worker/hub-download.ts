@@ -4,8 +4,9 @@ import { ModelLoadFailedError } from '../common/errors.ts';
 import { HubClient } from './hub-client.ts';
 import type { HubClientOptions } from './hub-client.ts';
 import { COMMIT, fetchFile, fetchRange, listFiles } from './hub-files.ts';
-import { downloadFiles, downloadModel, isComplete, writeAtomically } from './model-download.ts';
+import { downloadFiles, downloadModel } from './model-download.ts';
 import type { ModelDownloadOptions, RemoteModel } from './model-download.ts';
+import { isComplete, writeAtomically } from './model-record.ts';
 import { readHeaderOf } from './single-file-model/header.ts';
 import { refuseOtherKinds } from './single-file-model/other-kinds.ts';
 import { SIDE_FILES } from './single-file-model/side-files.ts';
@@ -72,35 +73,29 @@ export function parseHubFile(text: string): HubFileId | null {
  *
  * @param wanted - which one
  * @param options - see {@link FetchHubModelOptions}
- * @returns path of the file
+ * @returns the directory that the repository's paths lie below
  * @throws ModelLoadFailedError when there is no such file, no access, or no network, or its head shows another kind
  * @throws ChecksumMismatchError when a file differs from what the hub announced
  */
 export async function fetchHubFile(wanted: HubFileId, options: FetchHubModelOptions): Promise<string> {
   const folder = path.posix.dirname(wanted.file) === '.' ? '' : `${path.posix.dirname(wanted.file)}/`;
-  const directory = await fetchPinned(
-    wanted,
-    `--${encodeURIComponent(wanted.file)}`,
-    options,
-    ({ remote, readRange }, target) => {
-      const files = [...SIDE_FILES.map((file) => folder + file), wanted.file];
-      const sizes = new Map(
-        files.flatMap((file) => {
-          const sizeBytes = remote.sizes.get(file);
-          return sizeBytes === undefined ? [] : [[file, sizeBytes] as const];
-        }),
-      );
-      if (!sizes.has(wanted.file))
-        throw new ModelLoadFailedError(`${remote.name} has no ${wanted.file}: check the name.`);
-      const check = async () => {
-        const read = (start: number, lengthBytes: number) => readRange(wanted.file, start, lengthBytes);
-        const sizeBytes = sizes.get(wanted.file) ?? 0;
-        refuseOtherKinds(await readHeaderOf({ sizeBytes, read }, remote.name), `${remote.name}/${wanted.file}`);
-      };
-      return downloadFiles({ ...remote, sizes }, target, { ...options, check });
-    },
-  );
-  return path.join(directory, wanted.file);
+  return fetchPinned(wanted, `--${encodeURIComponent(wanted.file)}`, options, ({ remote, readRange }, target) => {
+    const files = [...SIDE_FILES.map((file) => folder + file), wanted.file];
+    const sizes = new Map(
+      files.flatMap((file) => {
+        const sizeBytes = remote.sizes.get(file);
+        return sizeBytes === undefined ? [] : [[file, sizeBytes] as const];
+      }),
+    );
+    if (!sizes.has(wanted.file))
+      throw new ModelLoadFailedError(`${remote.name} has no ${wanted.file}: check the name.`);
+    const check = async () => {
+      const read = (start: number, lengthBytes: number) => readRange(wanted.file, start, lengthBytes);
+      const sizeBytes = sizes.get(wanted.file) ?? 0;
+      refuseOtherKinds(await readHeaderOf({ sizeBytes, read }, remote.name), `${remote.name}/${wanted.file}`);
+    };
+    return downloadFiles({ ...remote, sizes }, target, { ...options, check });
+  });
 }
 
 /** A revision on the hub. */
@@ -112,14 +107,15 @@ interface PinnedModel {
 
 /** Finds or fetches a revision, in a directory that is named by its commit and `suffix`. */
 async function fetchPinned(
-  model: HubModelId,
+  model: HubModelId & { file?: string },
   suffix: string,
   options: FetchHubModelOptions,
   download: (pinned: PinnedModel, directory: string) => Promise<void>,
 ): Promise<string> {
   const repository = path.join(options.cacheDirectory, 'models', `hub--${model.id.replace('/', '--')}`);
   const pinFile = path.join(repository, 'revisions', encodeURIComponent(model.revision));
-  const pinned = await readFile(pinFile, 'utf8').catch(() => null);
+  const isPinned = COMMIT.test(model.revision);
+  const pinned = isPinned ? model.revision : await readFile(pinFile, 'utf8').catch(() => null);
   if (pinned !== null && COMMIT.test(pinned)) {
     const directory = path.join(repository, pinned + suffix);
     if (await isComplete(directory)) return directory;
@@ -137,7 +133,7 @@ async function fetchPinned(
       fetch: async (relativePath, file, onBytes) => {
         const wanted = files.get(relativePath);
         if (wanted === undefined) throw new ModelLoadFailedError(`${name} has no ${relativePath}.`);
-        await fetchFile(client, {
+        return fetchFile(client, {
           urlPath: urlPathOf(relativePath),
           name: `${relativePath} of ${name}`,
           file,
@@ -148,10 +144,20 @@ async function fetchPinned(
     };
     const readRange = (file: string, start: number, lengthBytes: number) =>
       fetchRange(client, { urlPath: urlPathOf(file), name: `${file} of ${name}` }, start, lengthBytes);
+    if (!isPinned) warnOfBranch(model, commit, options);
     await download({ remote, readRange }, directory);
     await writeAtomically(pinFile, commit);
     return directory;
   } finally {
     await client.close();
   }
+}
+
+/** Each machine takes what a branch means when it first looks, and a job moves between machines. */
+function warnOfBranch(model: HubModelId & { file?: string }, commit: string, { logger }: FetchHubModelOptions): void {
+  const { id, revision, file } = model;
+  logger.warn(
+    { baseModel: id, revision, pinned: `${file === undefined ? id : `${id}/${file}`}@${commit}` },
+    'the base model is named by a branch or tag, which may mean another commit on the next machine, and then jobs that move there end in CHECKPOINT_INCOMPATIBLE: name it as in "pinned" (BASE_MODEL)',
+  );
 }

@@ -1,15 +1,13 @@
-import { randomUUID } from 'node:crypto';
-import { mkdir, readFile, readdir, rename, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rm, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { ModelLoadFailedError } from '../common/errors.ts';
 import type { Logger } from '../common/logger.ts';
 import { INDEX_FILE, UNET_CONFIG_FILE, checkModelKind, checkUnet, selectModelFiles } from './model-files.ts';
 import { withFileLock } from './model-lock.ts';
+import { isComplete, readRecord, writeRecord } from './model-record.ts';
+import { partOf, sizeOf } from './part-file.ts';
 
-/** Names and lengths of a directory's files, written when all of them are there. */
-const RECORD_FILE = '.complete.json';
-
-/** What a process leaves that is killed while it writes; a hub's `<file>.part`, from which a download goes on, is another thing. */
+/** What a process leaves that is killed while it writes; `<file>.part`, from which a download goes on, is another thing. */
 const REMAIN = /\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.part$/;
 
 const REPORT_INTERVAL_MS = 10_000;
@@ -26,6 +24,8 @@ export interface ModelProgress {
 export interface ModelDownloadOptions {
   logger: Logger;
   signal: AbortSignal;
+  /** First pause between two tries; it doubles. Default: a second. */
+  firstPauseMs?: number;
   /** Called often. */
   onProgress?: (progress: ModelProgress) => void;
 }
@@ -42,8 +42,9 @@ export interface RemoteModel {
    * @param relativePath - one of `sizes`
    * @param file - where to write it; its folder exists
    * @param onBytes - called with the length that has arrived so far
+   * @returns its SHA-256, lower-case hex
    */
-  fetch: (relativePath: string, file: string, onBytes: (sizeBytes: number) => void) => Promise<void>;
+  fetch: (relativePath: string, file: string, onBytes: (sizeBytes: number) => void) => Promise<string>;
 }
 
 /**
@@ -60,11 +61,10 @@ export async function downloadModel(
   directory: string,
   options: ModelDownloadOptions,
 ): Promise<void> {
-  await download(model, directory, options, async () => {
+  await download(model, directory, options, async (fetch) => {
     // Other kinds of model lack some of our files: to say which kind it is tells more.
     if (model.sizes.has(INDEX_FILE)) {
-      const file = path.join(directory, INDEX_FILE);
-      await fetchUnlessThere(model, INDEX_FILE, file, () => undefined);
+      const file = await fetch(INDEX_FILE);
       checkModelKind(await readFile(file, 'utf8'), model.name);
     }
     const { descriptions, weights } = selectModelFiles([...model.sizes.keys()], model.name);
@@ -96,7 +96,7 @@ async function download(
   model: RemoteModel,
   directory: string,
   options: ModelDownloadOptions,
-  chooseFiles: () => Promise<readonly string[]>,
+  chooseFiles: (fetch: (name: string) => Promise<string>) => Promise<readonly string[]>,
 ): Promise<void> {
   const { logger, signal } = options;
   await mkdir(directory, { recursive: true });
@@ -104,19 +104,26 @@ async function download(
   await withFileLock(`${directory}.lock`, { signal, onWait }, async () => {
     if (await isComplete(directory)) return;
     await removeRemains(directory);
-    const files = await chooseFiles();
+    const hashes = new Map([...((await readRecord(directory)) ?? [])].map(([name, { sha256 }]) => [name, sha256]));
+    const fetch = async (name: string, onBytes: (sizeBytes: number) => void = () => undefined): Promise<string> => {
+      signal.throwIfAborted();
+      const file = path.join(directory, name);
+      await mkdir(path.dirname(file), { recursive: true });
+      // A file gets its name only when it is whole and checked.
+      if ((await sizeOf(file)) !== sizeIn(model, name)) hashes.set(name, await model.fetch(name, file, onBytes));
+      return file;
+    };
+    const files = await chooseFiles(fetch);
     const progress = new ProgressReport(model, files, options);
     await checkSpace(directory, model, files);
     logger.info({ baseModel: model.name, totalBytes: progress.totalBytes, directory }, 'downloading the base model');
     for (const name of files) {
-      signal.throwIfAborted();
-      const file = path.join(directory, name);
-      await mkdir(path.dirname(file), { recursive: true });
-      await fetchUnlessThere(model, name, file, (sizeBytes) => progress.update(name, sizeBytes));
+      const file = await fetch(name, (sizeBytes) => progress.update(name, sizeBytes));
       progress.update(name, sizeIn(model, name));
       if (name === UNET_CONFIG_FILE) checkUnet(await readFile(file, 'utf8'), model.name);
     }
-    await writeRecord(directory, new Map(files.map((name) => [name, sizeIn(model, name)])));
+    const recorded = (name: string) => ({ sizeBytes: sizeIn(model, name), sha256: hashes.get(name) ?? null });
+    await writeRecord(directory, new Map(files.map((name) => [name, recorded(name)])));
     logger.info({ baseModel: model.name, directory }, 'base model downloaded');
   });
 }
@@ -128,57 +135,11 @@ async function removeRemains(directory: string): Promise<void> {
   }
 }
 
-async function fetchUnlessThere(
-  model: RemoteModel,
-  name: string,
-  file: string,
-  onBytes: (sizeBytes: number) => void,
-): Promise<void> {
-  // A file gets its name only when it is whole and checked.
-  if ((await sizeOf(file)) !== sizeIn(model, name)) await model.fetch(name, file, onBytes);
-}
-
-/**
- * Tells whether a download of a model was finished and all of it is still there.
- *
- * @param directory - of the model
- */
-export async function isComplete(directory: string): Promise<boolean> {
-  let sizes: Record<string, number>;
-  try {
-    sizes = JSON.parse(await readFile(path.join(directory, RECORD_FILE), 'utf8')) as Record<string, number>;
-  } catch {
-    return false;
-  }
-  for (const [name, sizeBytes] of Object.entries(sizes)) {
-    if ((await sizeOf(path.join(directory, name))) !== sizeBytes) return false;
-  }
-  return true;
-}
-
-/**
- * Notes that all files of a model are there: what {@link isComplete} looks for.
- *
- * @param directory - of the model
- * @param sizes - length of each file in bytes, by relative path
- */
-export async function writeRecord(directory: string, sizes: ReadonlyMap<string, number>): Promise<void> {
-  await writeAtomically(path.join(directory, RECORD_FILE), JSON.stringify(Object.fromEntries(sizes)));
-}
-
-/** Writes a small file so that nobody sees half of it. */
-export async function writeAtomically(file: string, text: string): Promise<void> {
-  await mkdir(path.dirname(file), { recursive: true });
-  const temporary = `${file}.${randomUUID()}.part`;
-  await writeFile(temporary, text);
-  await rename(temporary, file);
-}
-
 async function checkSpace(directory: string, model: RemoteModel, files: readonly string[]): Promise<void> {
   let missingBytes = 0;
   for (const name of files) {
     const file = path.join(directory, name);
-    const presentBytes = (await sizeOf(file)) ?? (await sizeOf(`${file}.part`)) ?? 0;
+    const presentBytes = (await sizeOf(file)) ?? (await sizeOf(partOf(file))) ?? 0;
     missingBytes += Math.max(0, sizeIn(model, name) - presentBytes);
   }
   await checkFreeSpace(directory, model.name, missingBytes);
@@ -204,13 +165,6 @@ const mebibytes = (bytes: number) => `${Math.ceil(bytes / 2 ** 20)} MiB`;
 
 function sizeIn({ sizes }: RemoteModel, name: string): number {
   return sizes.get(name) ?? 0;
-}
-
-async function sizeOf(file: string): Promise<number | null> {
-  return stat(file).then(
-    ({ size }) => size,
-    () => null,
-  );
 }
 
 /** Adds up the files and says now and then how far they are. */

@@ -1,4 +1,5 @@
 import { ModelLoadFailedError } from '../common/errors.ts';
+import { PICKLE_REMEDY } from './single-file-model/header.ts';
 
 /** Where a model of diffusers layout keeps the weights of its parts, without the ending. */
 const WEIGHT_STEMS = ['unet/diffusion_pytorch_model', 'vae/diffusion_pytorch_model', 'text_encoder/model'];
@@ -96,7 +97,7 @@ function incomplete(name: string, missing: string[], present: ReadonlySet<string
     return new ModelLoadFailedError(`The base model ${name} is a single file (${single}), ${remedy}. ${WANTED}`);
   }
   const hasOtherWeights = [...present].some((file) => file.endsWith('.bin') && !file.startsWith('safety_checker/'));
-  const hint = hasOtherWeights ? ' It has .bin weights, which are not read: take a version with safetensors.' : '';
+  const hint = hasOtherWeights ? ` It has .bin weights, which are PyTorch pickles: ${PICKLE_REMEDY}` : '';
   return new ModelLoadFailedError(`The base model ${name} lacks ${missing.join(', ')}.${hint} ${WANTED}`);
 }
 

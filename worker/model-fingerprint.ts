@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { writeAtomically } from './model-download.ts';
+import { writeAtomically } from './model-record.ts';
 import { hashFile } from './write-stream.ts';
 
 /** What a hash was computed from: as long as none of these changes, the bytes count as the same. */
@@ -32,43 +32,39 @@ export async function fingerprintModel(
   signal: AbortSignal,
 ): Promise<string> {
   const total = createHash('sha256');
-  for (const [name, sha256] of await hashesOf(directory, files, cacheDirectory, signal)) {
+  for (const [name, sha256] of await hashModelFiles(directory, files, cacheDirectory, signal)) {
     total.update(`${name}\0${sha256}\n`);
   }
   return total.digest('hex');
 }
 
 /**
- * The hash of one file's content, from the cache where the file did not change since.
+ * The hashes of files' contents, from the cache where they did not change since.
  *
- * @param file - path
+ * @param root - a directory, or a file with the single name `''`; hashes are kept by it
+ * @param names - relative paths with forward slashes
  * @param cacheDirectory - where hashes are kept between calls
  * @param signal - ends the reading
- * @returns SHA-256, lower-case hex
+ * @returns SHA-256, lower-case hex, in the names' byte order so that no locale can change it
  */
-export async function hashModelFile(file: string, cacheDirectory: string, signal: AbortSignal): Promise<string> {
-  const [[, sha256] = ['', '']] = await hashesOf(file, [''], cacheDirectory, signal);
-  return sha256;
-}
-
-/** Hashes by name, in the names' byte order so that no locale can change it. */
-async function hashesOf(
+export async function hashModelFiles(
   root: string,
   names: readonly string[],
   cacheDirectory: string,
   signal: AbortSignal,
-): Promise<[name: string, sha256: string][]> {
+): Promise<Map<string, string>> {
   const absolute = path.resolve(root);
   const cacheFile = path.join(cacheDirectory, 'model-hashes', `${sha256Of(absolute)}.json`);
   const known = await readCache(cacheFile);
-  const hashes: HashCache = {};
-  const found: [string, string][] = [];
+  // Others may have asked for other files of the same model.
+  const hashes: HashCache = { ...known };
+  const found = new Map<string, string>();
   for (const name of [...names].sort()) {
     signal.throwIfAborted();
     const file = path.join(absolute, name);
     const hashed = await hashUnlessKnown(file, known[file], signal);
     hashes[file] = hashed;
-    found.push([name, hashed.sha256]);
+    found.set(name, hashed.sha256);
   }
   if (JSON.stringify(hashes) !== JSON.stringify(known)) await writeAtomically(cacheFile, JSON.stringify(hashes));
   return found;

@@ -1,4 +1,4 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { randomUUID } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -16,17 +16,21 @@ import { PROBE_PREFIX } from '../common/object-store.ts';
 import type {
   ByteRange,
   ImageLocation,
+  ObjectHead,
   ObjectLocation,
   ObjectStore,
+  ReadRestRequest,
   StoreCallOptions,
+  StoreHeadOptions,
   StoreReadOptions,
   TransferResult,
 } from '../common/object-store.ts';
 import { UrlFetcher } from './fetch-url.ts';
 import { ATTEMPTS, s3ClientOptions } from './s3-client-options.ts';
 import { copyLocalImage } from './local-image.ts';
-import { isMissingObject, isTaken, toStorageError } from './storage-errors.ts';
-import { collect, hashFile, writeBody } from './write-stream.ts';
+import { objectHead } from './object-head.ts';
+import { isMissingObject, isPreconditionFailed, toStorageError } from './storage-errors.ts';
+import { collect, hashFile, md5Of, rangeStart, writeBody } from './write-stream.ts';
 
 const CONFLICT_PAUSE_MS = 200;
 const PARALLEL_DELETES = 8;
@@ -58,13 +62,13 @@ class S3ObjectStore implements ObjectStore {
     file: string,
     options: StoreReadOptions,
   ): Promise<TransferResult | null> {
-    return this.#read(location, options, (body, announcedBytes) =>
+    return this.#read(location, options, (body, { announcedBytes }) =>
       writeBody(body, file, { name: show(location), announcedBytes, maxBytes: options.maxBytes }),
     );
   }
 
   async getBytes(location: ObjectLocation, options: StoreReadOptions): Promise<Buffer | null> {
-    return this.#read(location, options, (body, announcedBytes) =>
+    return this.#read(location, options, (body, { announcedBytes }) =>
       collect(body, { name: show(location), announcedBytes, maxBytes: options.maxBytes }),
     );
   }
@@ -73,7 +77,19 @@ class S3ObjectStore implements ObjectStore {
     const { startBytes, lengthBytes } = range;
     const limits = { name: show(location), announcedBytes: lengthBytes, maxBytes: lengthBytes };
     const header = `bytes=${startBytes}-${startBytes + lengthBytes - 1}`;
-    return this.#read(location, options, (body) => collect(body, limits), header);
+    return this.#read(location, options, (body) => collect(body, limits), { Range: header });
+  }
+
+  async readRest<Result>(
+    location: ObjectLocation,
+    { startBytes, etag }: ReadRestRequest,
+    consume: (body: AsyncIterable<Uint8Array>, startBytes: number) => Promise<Result>,
+    options: StoreCallOptions = {},
+  ): Promise<Result | null> {
+    return this.#read(location, options, (body, answer) => consume(body, answer.startBytes), {
+      ...(startBytes > 0 && { Range: `bytes=${startBytes}-` }),
+      ...(etag !== null && { IfMatch: etag }),
+    });
   }
 
   async downloadImage(
@@ -147,7 +163,7 @@ class S3ObjectStore implements ObjectStore {
         );
         return 'created';
       } catch (error) {
-        if (isTaken(error)) return 'exists';
+        if (isPreconditionFailed(error)) return 'exists';
         throw error;
       }
     });
@@ -177,15 +193,12 @@ class S3ObjectStore implements ObjectStore {
     });
   }
 
-  async head(
-    location: ObjectLocation,
-    options: StoreCallOptions = {},
-  ): Promise<{ sizeBytes: number; etag?: string } | null> {
+  async head(location: ObjectLocation, options: StoreHeadOptions = {}): Promise<ObjectHead | null> {
     const { bucket: Bucket, key: Key } = location;
+    const command = new HeadObjectCommand({ Bucket, Key, ...(options.wantsSha256 && { ChecksumMode: 'ENABLED' }) });
     return this.#call(`looking for ${show(location)}`, options, async (abort) => {
       try {
-        const { ContentLength, ETag } = await this.#client.send(new HeadObjectCommand({ Bucket, Key }), abort);
-        return { sizeBytes: ContentLength ?? 0, ...(ETag === undefined ? {} : { etag: ETag }) };
+        return objectHead(await this.#client.send(command, abort));
       } catch (error) {
         if (isMissingObject(error)) return null;
         throw error;
@@ -247,22 +260,26 @@ class S3ObjectStore implements ObjectStore {
     this.#fetcher.close();
   }
 
-  /** Sends a GET and hands its body on; null when there is no such object. */
+  /** Sends a GET and hands its body on; null when there is no such object, or none that fits the conditions. */
   async #read<T>(
     location: ObjectLocation,
     options: StoreCallOptions,
-    consume: (body: AsyncIterable<Uint8Array>, announcedBytes: number | null) => Promise<T>,
-    range?: string,
+    consume: (
+      body: AsyncIterable<Uint8Array>,
+      answer: { announcedBytes: number | null; startBytes: number },
+    ) => Promise<T>,
+    conditions: { Range?: string; IfMatch?: string } = {},
   ): Promise<T | null> {
     const { bucket: Bucket, key: Key } = location;
     return this.#call(`reading ${show(location)}`, options, async (abort) => {
       try {
-        const command = new GetObjectCommand({ Bucket, Key, ...(range === undefined ? {} : { Range: range }) });
-        const { Body, ContentLength } = await this.#client.send(command, abort);
+        const command = new GetObjectCommand({ Bucket, Key, ...conditions });
+        const { Body, ContentLength, ContentRange } = await this.#client.send(command, abort);
         if (Body === undefined) throw new InternalError(`The store answered without a body for ${show(location)}.`);
-        return await consume(Body as unknown as AsyncIterable<Uint8Array>, ContentLength ?? null);
+        const answer = { announcedBytes: ContentLength ?? null, startBytes: rangeStart(ContentRange) ?? 0 };
+        return await consume(Body as unknown as AsyncIterable<Uint8Array>, answer);
       } catch (error) {
-        if (isMissingObject(error)) return null;
+        if (isMissingObject(error) || (conditions.IfMatch !== undefined && isPreconditionFailed(error))) return null;
         throw error;
       }
     });
@@ -286,11 +303,6 @@ class S3ObjectStore implements ObjectStore {
       }
     }
   }
-}
-
-/** By this the store notices what was damaged on the way. */
-function md5Of(body: string | Uint8Array): string {
-  return createHash('md5').update(body).digest('base64');
 }
 
 async function pause(durationMs: number, signal: AbortSignal | undefined): Promise<void> {

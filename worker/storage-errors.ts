@@ -44,8 +44,8 @@ export function isMissingObject(error: unknown): boolean {
   return error.name === 'NoSuchKey' || error.name === 'NotFound' || statusOf(error) === 404;
 }
 
-/** True when a conditional write found the key taken. */
-export function isTaken(error: unknown): boolean {
+/** True when a condition does not hold: a key that a write wants free is taken, an object that is read on has changed. */
+export function isPreconditionFailed(error: unknown): boolean {
   return error instanceof S3ServiceException && (error.name === 'PreconditionFailed' || statusOf(error) === 412);
 }
 

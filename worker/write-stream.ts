@@ -24,6 +24,17 @@ function tooLong({ name, maxBytes }: BodyLimits): InvalidRequestError {
 }
 
 /**
+ * Reads where the body of an answer begins.
+ *
+ * @param contentRange - its header `Content-Range`, where it has one
+ * @returns the first byte's place in the whole; null where the header does not say
+ */
+export function rangeStart(contentRange: unknown): number | null {
+  const start = /^bytes (\d+)-/.exec(typeof contentRange === 'string' ? contentRange : '')?.[1];
+  return start === undefined ? null : Number(start);
+}
+
+/**
  * Passes a body on chunk by chunk, under its cap.
  *
  * @throws InvalidRequestError when it is longer than `maxBytes`
@@ -108,4 +119,9 @@ export async function hashFile(file: string, signal?: AbortSignal): Promise<Tran
     sizeBytes += chunk.byteLength;
   }
   return { sizeBytes, sha256: sha256.digest('hex'), md5Base64: md5.digest('base64') };
+}
+
+/** MD5 in base64: by this the store notices what was damaged on the way. */
+export function md5Of(body: string | Uint8Array): string {
+  return createHash('md5').update(body).digest('base64');
 }

@@ -83,8 +83,27 @@ describe('download from a hub', function () {
     const directory = await fetchModel({}, { ...MODEL, revision: 'refs/pr/1' });
     const count = hub.requests.length;
     assert.equal(await fetchModel({}, { ...MODEL, revision: hub.commit }), directory);
-    // The listing again, but no file.
-    assert.equal(hub.requests.length, count + 1);
+    assert.equal(hub.requests.length, count);
+  });
+
+  it('warns of a branch, naming the commit to pin, and not of a commit', async () => {
+    const warnings = () => lines.filter((line) => line.includes('CHECKPOINT_INCOMPATIBLE'));
+    await fetchModel({}, { ...MODEL, revision: hub.commit });
+    assert.deepEqual(warnings(), []);
+    await fetchModel();
+    assert.equal(warnings().length, 1);
+    assert.ok(warnings()[0]?.includes(`"pinned":"artist/model@${hub.commit}"`), warnings()[0]);
+  });
+
+  it('goes on with the files of a download that another process began and that was killed', async () => {
+    const directory = path.join(cacheDirectory, 'models/hub--artist--model', hub.commit);
+    await mkdir(path.join(directory, 'unet'), { recursive: true });
+    await writeFile(path.join(directory, `${UNET}.part`), hub.files[UNET]!.subarray(0, 123_456));
+    await fetchModel();
+    assert.deepEqual(
+      hub.requestsFor(UNET).map(({ range }) => range),
+      ['bytes=123456-'],
+    );
   });
 
   it('goes on where a connection broke off', async () => {

@@ -4,6 +4,13 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'n
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  CompleteMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  PutObjectCommand,
+  S3Client,
+  UploadPartCommand,
+} from '@aws-sdk/client-s3';
 import { loadConfig, requireSection } from '../../common/config.ts';
 import type { StorageConfig } from '../../common/config.ts';
 import { parseImageUri } from '../../common/image-uri.ts';
@@ -11,6 +18,7 @@ import type { ObjectStore } from '../../common/object-store.ts';
 import { startStack } from '../../scripts/stack/stack.ts';
 import type { Stack } from '../../scripts/stack/stack.ts';
 import { createObjectStore } from '../../worker/object-store.ts';
+import { s3ClientOptions } from '../../worker/s3-client-options.ts';
 
 const BUCKET = 'brushwork';
 
@@ -62,6 +70,47 @@ describe('object store on a real S3 server', () => {
     assert.equal(await store.getRange(at('none'), { startBytes: 0, lengthBytes: 1 }), null);
     const tooLong = store.getRange(at('a/piece'), { startBytes: 6, lengthBytes: 3 });
     await assert.rejects(tooLong, { code: 'STORAGE_UNAVAILABLE' });
+  });
+
+  it('reads an object from a byte on, as long as it is the same', async () => {
+    await store.put(at('a/rest'), 'abcdefgh');
+    const etag = (await store.head(at('a/rest')))?.etag ?? '';
+    const readRest = (startBytes: number, tag: string | null = etag) =>
+      store.readRest(at('a/rest'), { startBytes, etag: tag }, async (body, start) => {
+        const chunks: Uint8Array[] = [];
+        for await (const chunk of body) chunks.push(chunk);
+        return `${start} ${Buffer.concat(chunks).toString()}`;
+      });
+    assert.equal(await readRest(0), '0 abcdefgh');
+    assert.equal(await readRest(3), '3 defgh');
+    await store.put(at('a/rest'), 'ABCDEFGH');
+    assert.equal(await readRest(3), null);
+    assert.equal(await readRest(3, null), '3 DEFGH');
+    assert.equal(await store.readRest(at('none'), { startBytes: 0, etag: null }, () => assert.fail()), null);
+  });
+
+  it('knows the SHA-256 of an object where it was uploaded as a whole, or noted', async () => {
+    const client = new S3Client(s3ClientOptions(config));
+    const sha256 = createHash('sha256').update('abc').digest('hex');
+    const put = (key: string, options: object) =>
+      client.send(new PutObjectCommand({ Bucket: BUCKET, Key: key, Body: 'abc', ...options }));
+    await put('hash/kept', { ChecksumAlgorithm: 'SHA256' });
+    await put('hash/noted', { Metadata: { sha256: sha256.toUpperCase() } });
+    await put('hash/none', { Metadata: { sha256: 'unknown' } });
+    const target = { Bucket: BUCKET, Key: 'hash/parts' };
+    const { UploadId } = await client.send(
+      new CreateMultipartUploadCommand({ ...target, ChecksumAlgorithm: 'SHA256', ChecksumType: 'COMPOSITE' }),
+    );
+    const part = { ...target, UploadId, PartNumber: 1 };
+    const sent = await client.send(new UploadPartCommand({ ...part, Body: 'abc', ChecksumAlgorithm: 'SHA256' }));
+    const Parts = [{ PartNumber: 1, ETag: sent.ETag, ChecksumSHA256: sent.ChecksumSHA256 }];
+    await client.send(new CompleteMultipartUploadCommand({ ...target, UploadId, MultipartUpload: { Parts } }));
+    client.destroy();
+    const known = async (key: string) => (await store.head(at(key), { wantsSha256: true }))?.sha256;
+    assert.equal(await known('hash/kept'), sha256);
+    assert.equal(await known('hash/noted'), sha256);
+    assert.equal(await known('hash/none'), undefined);
+    assert.equal(await known('hash/parts'), undefined);
   });
 
   it('brings back an empty file', async () => {

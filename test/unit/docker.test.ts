@@ -28,6 +28,12 @@ describe('docker/', () => {
     }
   });
 
+  it('names a base model by its commit, the same as in .env.example and docs/training.md', () => {
+    const named = /BASE_MODEL: \$\{BASE_MODEL:-([\w-]+\/[\w-]+@[0-9a-f]{40})\}/.exec(read('docker/compose.yaml'))?.[1];
+    assert.ok(named !== undefined);
+    for (const file of ['.env.example', 'docs/training.md']) assert.ok(read(file).includes(named), file);
+  });
+
   it('registers the search attributes of temporal.yaml', () => {
     const { searchAttributes } = parse(read('temporal.yaml')) as { searchAttributes: Record<string, string> };
     const registered = compose.services['temporal']?.command?.filter((word) => word.startsWith('--search-attribute='));

@@ -2,10 +2,12 @@ import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ModelLoadFailedError } from '../../common/errors.ts';
-import { checkFreeSpace, isComplete, writeRecord } from '../model-download.ts';
+import { checkFreeSpace } from '../model-download.ts';
 import type { ModelDownloadOptions } from '../model-download.ts';
-import { hashModelFile } from '../model-fingerprint.ts';
+import { hashModelFiles } from '../model-fingerprint.ts';
 import { withFileLock } from '../model-lock.ts';
+import { isComplete, writeRecord } from '../model-record.ts';
+import type { RecordedFile } from '../model-record.ts';
 import { CLIP_VOCABULARY_SIZE, clipTokenizerFiles } from './clip-vocabulary.ts';
 import { readHeader } from './header.ts';
 import { planConversion } from './plan.ts';
@@ -18,6 +20,8 @@ import type { WeightFile } from './write-weights.ts';
 /** What {@link convertSingleFile} needs. */
 export interface ConvertOptions extends ModelDownloadOptions {
   cacheDirectory: string;
+  /** The directory that the file was fetched into; its hash is kept with that. Absent: it lies elsewhere. */
+  fetchedInto?: string;
 }
 
 /** All files of a directory in diffusers layout. */
@@ -38,7 +42,7 @@ interface Layout {
  * @throws ModelLoadFailedError when it is no whole Stable Diffusion 1.x, or the disk too full
  */
 export async function convertSingleFile(file: string, name: string, options: ConvertOptions): Promise<string> {
-  const { cacheDirectory, logger, signal } = options;
+  const { cacheDirectory, fetchedInto, logger, signal } = options;
   const before = await stateOf(file);
   const side = await readSideFiles(file);
   const plan = planConversion(await readHeader(file, name), side, name);
@@ -46,7 +50,8 @@ export async function convertSingleFile(file: string, name: string, options: Con
     descriptions: await describe(plan, side, name),
     weights: new Map([...plan.weights].map(([target, tensors]) => [target, layOut(tensors)])),
   };
-  const sha256 = await hashModelFile(file, cacheDirectory, signal);
+  const [root, relativePath] = fetchedInto === undefined ? [file, ''] : [fetchedInto, path.relative(fetchedInto, file)];
+  const sha256 = (await hashModelFiles(root, [relativePath], cacheDirectory, signal)).get(relativePath) ?? '';
   const models = path.join(cacheDirectory, 'models');
   const directory = path.join(models, `single-file--${sha256}--${digestOf(layout.descriptions)}`);
   await mkdir(models, { recursive: true });
@@ -128,11 +133,11 @@ async function writeLayout(
   const totalBytes = [...weights.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   await checkFreeSpace(path.dirname(directory), name, totalBytes);
   logger.info({ baseModel: name, totalBytes }, 'converting the base model to diffusers layout');
-  const sizes = new Map<string, number>();
+  const files = new Map<string, RecordedFile>();
   for (const [target, content] of descriptions) {
     await mkdir(path.dirname(path.join(directory, target)), { recursive: true });
     await writeFile(path.join(directory, target), content);
-    sizes.set(target, content.length);
+    files.set(target, { sizeBytes: content.length, sha256: null });
   }
   let doneBytes = 0;
   const onBytes = (lengthBytes: number) => {
@@ -144,10 +149,11 @@ async function writeLayout(
     for (const [target, layout] of weights) {
       onBytes(layout.head.length);
       await writeWeights(source, layout, path.join(directory, target), { signal, onBytes });
-      sizes.set(target, layout.sizeBytes);
+      files.set(target, { sizeBytes: layout.sizeBytes, sha256: null });
     }
   } finally {
     await source.close();
   }
-  await writeRecord(directory, sizes);
+  // Hashes are added when the fingerprint is computed: the same reading.
+  await writeRecord(directory, files);
 }

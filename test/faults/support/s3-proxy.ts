@@ -39,6 +39,15 @@ export interface S3Write {
   entrance: string;
 }
 
+/** A request that reads an object, or a piece of it. */
+export interface S3Read {
+  path: string;
+  /** Null: all of it. */
+  range: string | null;
+  /** The tag that it must still have, or null. */
+  ifMatch: string | null;
+}
+
 /** An upload that the proxy holds in the middle of its body. */
 export interface HeldUpload {
   reached: Promise<void>;
@@ -63,6 +72,8 @@ export class S3Proxy {
   readonly #servers: Server[] = [];
   /** Everything that was asked to be changed, oldest first. */
   readonly writes: S3Write[] = [];
+  /** Every GET, oldest first. */
+  readonly reads: S3Read[] = [];
   readonly #rules = new Set<S3Rule>();
   readonly #holds = new Set<Hold>();
   /** Uploads to such paths take that much longer. */
@@ -120,6 +131,8 @@ export class S3Proxy {
     const path = incoming.url ?? '/';
     const method = incoming.method ?? 'GET';
     if (method !== 'GET' && method !== 'HEAD') this.writes.push({ atMs: Date.now(), method, path, entrance });
+    const { range = null, 'if-match': ifMatch = null } = incoming.headers;
+    if (method === 'GET') this.reads.push({ path, range, ifMatch });
     const flaw = this.#flawOf(method, path);
     const isUpload = Number(incoming.headers['content-length'] ?? 0) > 0;
     const status = flaw === null ? undefined : STATUS[flaw];

@@ -266,7 +266,31 @@ describe('download', () => {
 
     it('is refused when it belongs to other pictures', async () => {
       pod.store.objects.set('in/3.png', await picture(99));
-      await assert.rejects(run({ resumeFrom }), { type: 'CHECKPOINT_INCOMPATIBLE', nonRetryable: true });
+      await assert.rejects(run({ resumeFrom }), {
+        type: 'CHECKPOINT_INCOMPATIBLE',
+        nonRetryable: true,
+        message: /was made with other pictures, captions, or parameters\. /,
+      });
+    });
+
+    it('is refused when this pod has another base model, saying so', async () => {
+      const other = { directory: '', fingerprint: 'model-2', name: 'sd', sideMultiplePx: 16 };
+      pod.deps.baseModel = () => Promise.resolve(other);
+      await assert.rejects(run({ resumeFrom }), {
+        type: 'CHECKPOINT_INCOMPATIBLE',
+        message: /on a pod with another base model \(model-1\) than this pod's sd \(model-2\)\. .* BASE_MODEL/,
+      });
+    });
+
+    it('may be of any base model where an earlier version has committed it', async () => {
+      const key = manifestKey(JOB, 10);
+      const { baseModel, ...manifest } = parseManifest(pod.store.objects.get(key) ?? Buffer.of(), key, JOB);
+      assert.equal(baseModel, 'model-1');
+      pod.store.objects.set(key, Buffer.from(JSON.stringify(manifest)));
+      assert.ok((await run({ resumeFrom })).checkpointFile);
+      pod.deps.baseModel = () =>
+        Promise.resolve({ directory: '', fingerprint: 'model-2', name: 'sd', sideMultiplePx: 16 });
+      await assert.rejects(run({ resumeFrom }), { message: /parameters or another base model\. / });
     });
   });
 });

@@ -163,7 +163,9 @@ describe('resolveBaseModel', () => {
     it('one that has .bin weights only', async () => {
       rmSync(path.join(model, 'unet/diffusion_pytorch_model.safetensors'));
       rmSync(path.join(model, 'unet/diffusion_pytorch_model.fp16.safetensors'));
-      await refuses(/\.bin weights, which are not read/);
+      await refuses(
+        /lacks unet\/diffusion_pytorch_model\.safetensors\. It has \.bin weights, which are PyTorch pickles: loading one may run any code .* Take a \.safetensors version/,
+      );
     });
 
     it('a folder with a single-file checkpoint, saying how to name it', async () => {

@@ -4,8 +4,10 @@ import { AccessDeniedError, InvalidRequestError, StorageUnavailableError } from 
 import type {
   ByteRange,
   ImageLocation,
+  ObjectHead,
   ObjectLocation,
   ObjectStore,
+  ReadRestRequest,
   StoreCallOptions,
   StoreReadOptions,
   TransferResult,
@@ -24,6 +26,10 @@ export class MemoryStore implements ObjectStore {
   readonly web = new Map<string, Buffer>();
   /** Reads of each key so far. */
   readonly reads: string[] = [];
+  /** Each call of `readRest`, as key and first byte. */
+  readonly restReads: string[] = [];
+  /** Keys whose next reads by `readRest` break off after so many bytes, one entry each. */
+  readonly cuts = new Map<string, number[]>();
   /** Called before each write and delete, with the verb and the key. */
   onWrite: (verb: string, key: string) => Promise<void> | void = () => undefined;
 
@@ -71,6 +77,23 @@ export class MemoryStore implements ObjectStore {
     return bytes?.subarray(startBytes, startBytes + lengthBytes) ?? null;
   }
 
+  async readRest<Result>(
+    location: ObjectLocation,
+    { startBytes, etag }: ReadRestRequest,
+    consume: (body: AsyncIterable<Uint8Array>, startBytes: number) => Promise<Result>,
+  ): Promise<Result | null> {
+    const { key } = location;
+    this.restReads.push(`${key} ${startBytes}`);
+    const bytes = await this.getBytes(location, { maxBytes: Number.MAX_SAFE_INTEGER });
+    if (bytes === null || (etag !== null && etag !== (await this.head(location))?.etag)) return null;
+    const cut = this.cuts.get(key)?.shift();
+    async function* body() {
+      yield bytes!.subarray(startBytes, cut === undefined ? undefined : startBytes + cut);
+      if (cut !== undefined) throw new StorageUnavailableError('The connection broke off.');
+    }
+    return consume(body(), startBytes);
+  }
+
   async uploadFile(file: string, location: ObjectLocation, options: StoreCallOptions = {}): Promise<TransferResult> {
     const bytes = await readFile(file);
     await this.put(location, bytes, options);
@@ -103,9 +126,10 @@ export class MemoryStore implements ObjectStore {
     return { sizeBytes: bytes.length };
   }
 
-  head({ key }: ObjectLocation): Promise<{ sizeBytes: number } | null> {
+  head({ key }: ObjectLocation): Promise<ObjectHead | null> {
     const bytes = this.objects.get(key);
-    return Promise.resolve(bytes === undefined ? null : { sizeBytes: bytes.length });
+    if (bytes === undefined) return Promise.resolve(null);
+    return Promise.resolve({ sizeBytes: bytes.length, etag: `"${sha256(bytes).slice(0, 32)}"` });
   }
 
   list(_bucket: string, prefix: string, options: StoreCallOptions = {}): Promise<string[]> {

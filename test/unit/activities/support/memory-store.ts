@@ -77,14 +77,24 @@ export class MemoryStore implements ObjectStore {
     return { sizeBytes: bytes.length, sha256: sha256(bytes) };
   }
 
-  async putIfAbsent({ key }: ObjectLocation, body: string | Uint8Array): Promise<'created' | 'exists'> {
+  async putIfAbsent(
+    { key }: ObjectLocation,
+    body: string | Uint8Array,
+    { checkBeforeTry }: StoreCallOptions = {},
+  ): Promise<'created' | 'exists'> {
+    checkBeforeTry?.();
     await this.onWrite('putIfAbsent', key);
     if (this.objects.has(key)) return 'exists';
     this.objects.set(key, Buffer.from(body));
     return 'created';
   }
 
-  async put({ key }: ObjectLocation, body: string | Uint8Array, { signal }: StoreCallOptions = {}): Promise<void> {
+  async put(
+    { key }: ObjectLocation,
+    body: string | Uint8Array,
+    { signal, checkBeforeTry }: StoreCallOptions = {},
+  ): Promise<void> {
+    checkBeforeTry?.();
     await this.onWrite('put', key);
     signal?.throwIfAborted();
     this.objects.set(key, Buffer.from(body));

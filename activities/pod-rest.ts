@@ -2,7 +2,11 @@ import { BrushworkError } from '../common/errors.ts';
 import type { ErrorCode } from '../common/errors.ts';
 
 /** The machine's fault more often than the job's. */
-const BLAMED: readonly ErrorCode[] = ['GPU_FAULT', 'TRAINING_STALLED', 'MODEL_LOAD_FAILED'];
+const BLAMED: readonly ErrorCode[] = [
+  ...(['GPU_FAULT', 'TRAINING_STALLED', 'MODEL_LOAD_FAILED'] as const),
+  // Where they may be tried again: a control worker has found the pictures sound.
+  ...(['IMAGE_NOT_FOUND', 'IMAGE_INVALID'] as const),
+];
 const LONGEST_MS = 600_000;
 
 /**
@@ -27,7 +31,7 @@ export class PodRest {
 
   /** Work has failed; errors that are not the machine's count for nothing. */
   failed(error: unknown): void {
-    if (!(error instanceof BrushworkError) || !BLAMED.includes(error.code)) return;
+    if (!(error instanceof BrushworkError) || !error.retryable || !BLAMED.includes(error.code)) return;
     this.#failures += 1;
     const restMs = Math.min(this.#firstMs * 2 ** (this.#failures - 1), LONGEST_MS);
     this.#untilMs = this.#nowMs() + restMs;

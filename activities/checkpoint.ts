@@ -37,13 +37,13 @@ export async function checkpoint(
   return withHeartbeats(deps.timing.beatMs, async () => {
     const startedAtMs = performance.now();
     const { store, bucket } = deps;
-    const { signal } = scope;
+    const { signal, checkFence: checkBeforeTry } = scope;
     const { epoch, checkpointFile, holdId } = input;
     const unique = `${holdId}-${randomUUID()}`;
     const dataKey = checkpointDataKey(input, epoch, unique);
     await faultPoint('checkpoint:begin', input.taskId);
-    scope.checkFence();
-    const { sizeBytes, sha256 } = await store.uploadFile(checkpointFile, { bucket, key: dataKey }, { signal });
+    const to = { bucket, key: dataKey };
+    const { sizeBytes, sha256 } = await store.uploadFile(checkpointFile, to, { signal, checkBeforeTry });
     const preview = await uploadPreview(input, unique, scope, deps);
     const manifest: CheckpointManifest = {
       schema: MANIFEST_SCHEMA,
@@ -77,15 +77,14 @@ export async function checkpoint(
 async function uploadPreview(
   input: CheckpointInput,
   unique: string,
-  { signal, checkFence }: HeldPodScope,
+  { signal, checkFence: checkBeforeTry }: HeldPodScope,
   { store, bucket }: PodDependencies,
 ): Promise<ManifestObject | null> {
   const file = input.previewFile ?? null;
   if (file === null) return null;
   const key = previewKey(input, input.epoch, unique);
-  checkFence();
   try {
-    return { key, ...(await store.uploadFile(file, { bucket, key }, { signal })) };
+    return { key, ...(await store.uploadFile(file, { bucket, key }, { signal, checkBeforeTry })) };
   } catch (error) {
     signal.throwIfAborted();
     Context.current().log.warn('the preview was not uploaded', { reason: reasonOf(error) });
@@ -96,14 +95,14 @@ async function uploadPreview(
 async function commit(
   manifest: CheckpointManifest,
   replaceDamaged: boolean,
-  { signal, checkFence }: HeldPodScope,
+  { signal, checkFence: checkBeforeTry }: HeldPodScope,
   { store, bucket }: PodDependencies,
 ): Promise<void> {
   const key = manifestKey(manifest, manifest.epoch);
   const body = serializeManifest(manifest);
-  checkFence();
+  const options = { signal, checkBeforeTry };
   if (!replaceDamaged) {
-    if ((await store.putIfAbsent({ bucket, key }, body, { signal })) === 'created') return;
+    if ((await store.putIfAbsent({ bucket, key }, body, options)) === 'created') return;
     const present = await readCommitted(key, manifest, { store, bucket }, signal);
     if (present !== null) {
       if (present.fingerprint === manifest.fingerprint) return;
@@ -112,10 +111,9 @@ async function commit(
           'another base model. Send the job with a new task_id.',
       );
     }
-    checkFence();
   }
   // Nothing usable is there, so nothing is lost by writing over it.
-  await store.put({ bucket, key }, body, { signal });
+  await store.put({ bucket, key }, body, options);
 }
 
 /** The newest file stays: it is what a failed next chunk is repeated from. */

@@ -55,6 +55,7 @@ export async function download(
       rules: deps.imageRules,
       directory,
       fallbackCaption: input.tags.length > 0 ? input.tags.join(', ') : deps.instancePrompt,
+      hashes: input.pictureHashes ?? null,
       plan: { resolutionPx, resizeMode, triggerWord },
       signal,
       onPicture: () => {

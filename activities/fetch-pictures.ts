@@ -24,6 +24,8 @@ import type { KeptPictures } from './kept-pictures.ts';
 import { pictureNames } from './picture-names.ts';
 
 const PARALLEL = 8;
+/** What differs from what was looked at may have been damaged on the way, or its caption refused once: it is read again. */
+const READS = 2;
 /** A store that fails so often is down: the rest is not asked for. */
 const MAX_UNAVAILABLE = PARALLEL;
 /** What a web server may answer with success for a file that it does not have. */
@@ -49,6 +51,8 @@ export interface FetchOptions {
   directory: string;
   /** Caption of a picture that has none of its own. */
   fallbackCaption: string;
+  /** What {@link pictureHash} was of each picture of the message when it was looked at; null: not known. */
+  hashes: readonly string[] | null;
   /** What is going to be done with the pictures. */
   plan: { resolutionPx: number; resizeMode: ResizeMode; triggerWord: string | null };
   signal: AbortSignal;
@@ -90,6 +94,8 @@ interface Wanted {
   name: string;
   /** What people are told. */
   shown: string;
+  /** What it was when it was looked at, or null. */
+  hash: string | null;
 }
 
 /**
@@ -113,7 +119,8 @@ export async function fetchPictures(uris: readonly string[], options: FetchOptio
       if (location instanceof Fault) return location;
       if (unavailable.length >= MAX_UNAVAILABLE) return null;
       const uri = uris[index] ?? '';
-      const wanted = { uri, location, name: nameOf.get(location) ?? '', shown: redactUri(uri) };
+      const hash = options.hashes?.[index] ?? null;
+      const wanted = { uri, location, name: nameOf.get(location) ?? '', shown: redactUri(uri), hash };
       const picture = await fetchPicture(wanted, inspector, options).catch((error: unknown) => {
         // What is wrong with others is worth more than a store that may be back soon.
         if (!(error instanceof StorageUnavailableError)) throw error;
@@ -132,7 +139,8 @@ export async function fetchPictures(uris: readonly string[], options: FetchOptio
   if (firstUnavailable !== undefined && faults.length === 0) throw firstUnavailable;
   const pictures = outcomes.flatMap((outcome) => (outcome === null || outcome instanceof Fault ? [] : [outcome]));
   const reports = [...pictures, ...faults].map(({ report }) => report).sort((a, b) => byCodePoint(a.name, b.name));
-  const fault = faults.length === 0 ? null : errorOf(faults, uris.length, firstUnavailable !== undefined);
+  const rest = firstUnavailable === undefined ? '' : ' Others could not be fetched just now.';
+  const fault = faults.length === 0 ? null : errorOf(faults, uris.length, rest, options.hashes !== null);
   return { pictures, report: reportOn(reports), fault };
 }
 
@@ -153,7 +161,7 @@ async function fetchPicture(
 ): Promise<FetchedPicture | Fault> {
   const { directory, fallbackCaption, plan } = options;
   const { name, shown } = wanted;
-  const fetched = (await fetchKept(wanted, options)) ?? (await fetchOriginal(wanted, options));
+  const fetched = await fetchSound(wanted, options);
   if (fetched instanceof Fault) return fetched;
   const found = await inspector.inspect({ directory, name, options: { ...plan, fallbackCaption } });
   const report = { ...found, captionFrom: fetched.captionFrom };
@@ -165,6 +173,28 @@ async function fetchPicture(
 /** What was fetched of a picture. */
 type Fetched = Pick<FetchedPicture, 'url' | 'sha256'> & Caption;
 type Caption = Pick<FetchedPicture, 'captionSha256'> & Pick<PictureReport, 'captionFrom'>;
+
+/** A picture and its caption as they were when they were looked at, where that is known. */
+async function fetchSound(wanted: Wanted, options: FetchOptions): Promise<Fetched | Fault> {
+  const { name, shown, hash } = wanted;
+  for (let read = 1; ; read++) {
+    const fetched = (await fetchKept(wanted, options)) ?? (await fetchOriginal(wanted, options));
+    if (fetched instanceof Fault || hash === null || pictureHash(fetched) === hash) return fetched;
+    const fault = 'is not what it was, or its caption is not';
+    if (read === READS) return new Fault('invalid', `${shown} ${fault}`, faultyReport(name, fault));
+  }
+}
+
+/**
+ * SHA-256 over a picture and its own caption: what a pod reads must be what was looked at when the job was accepted. The job's
+ * caption for those without one is a matter of configuration.
+ *
+ * @returns lower-case hex
+ */
+export function pictureHash({ sha256, captionSha256, captionFrom }: Fetched): string {
+  const content = [sha256, captionFrom === 'file' ? captionSha256 : null];
+  return createHash('sha256').update(JSON.stringify(content)).digest('hex');
+}
 
 async function fetchKept({ uri, location, name }: Wanted, options: FetchOptions): Promise<Fetched | null> {
   if (location.kind !== 'url') return null;
@@ -241,12 +271,15 @@ async function fetchIfAllowed(
   }
 }
 
-function errorOf(faults: readonly Fault[], pictureCount: number, isIncomplete: boolean): BrushworkError {
+function errorOf(faults: readonly Fault[], pictureCount: number, rest: string, wereSound: boolean): BrushworkError {
   const text = faults.map((fault) => fault.text.replace(/\.$/, '')).join('; ');
-  const rest = isIncomplete ? ' Others could not be fetched just now.' : '';
-  const message = `${faults.length} of ${pictureCount} images can't be used: ${text}. Replace or remove them.${rest}`;
+  const remedy = wereSound
+    ? "They could be when the job was accepted: they were changed since, or this pod can't read them. Put them back as they were, or send the job with a new task_id."
+    : 'Replace or remove them.';
+  const message = `${faults.length} of ${pictureCount} images can't be used: ${text}. ${remedy}${rest}`;
   const has = (kind: Fault['kind']) => faults.some((fault) => fault.kind === kind);
-  if (has('denied')) return new AccessDeniedError(message);
-  if (has('missing')) return new ImageNotFoundError(message);
-  return has('blocked') ? new BlockedTargetError(message) : new ImageInvalidError(message);
+  const options = { retryable: wereSound };
+  if (has('denied')) return new AccessDeniedError(message, options);
+  if (has('missing')) return new ImageNotFoundError(message, options);
+  return has('blocked') ? new BlockedTargetError(message) : new ImageInvalidError(message, options);
 }

@@ -12,7 +12,7 @@ import type { Standing } from './direct-heartbeat.ts';
 
 const FENCE_CHECKS_PER_LIMIT = 25;
 const PAUSES_PER_BEAT = 5;
-/** A trainer that does not stop at a step boundary is ended after 5 s. */
+/** A trainer that does not stop at a step boundary is ended after 3 s, and one that does not end is given up 5 s later. */
 const VACATE_LIMIT_MS = 10_000;
 
 /**

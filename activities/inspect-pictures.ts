@@ -12,7 +12,7 @@ import { reportTable } from '../native/trainer/report-table.ts';
 import { doubtsForHistory, logReport } from './data-report-lines.ts';
 import type { PicturesDependencies } from './dependencies.ts';
 import { heartbeatDirectly } from './direct-heartbeat.ts';
-import { fetchPictures } from './fetch-pictures.ts';
+import { fetchPictures, pictureHash } from './fetch-pictures.ts';
 import type { FetchedPicture } from './fetch-pictures.ts';
 import { KeptPictures } from './kept-pictures.ts';
 
@@ -61,6 +61,7 @@ async function look(
     rules: deps.imageRules,
     directory,
     fallbackCaption: tags.length > 0 ? tags.join(', ') : deps.instancePrompt,
+    hashes: null,
     plan: { resolutionPx, resizeMode, triggerWord },
     signal,
     onPicture: () => {
@@ -73,7 +74,10 @@ async function look(
   const reportUri = await writeReport(input, report, config, deps);
   if (fault !== null) throw fault;
   await keepPictures(pictures, directory, kept);
-  return { doubts: doubtsForHistory(report, 'the data report'), reportUri };
+  const pictureHashes = pictures.map(({ report: { captionFrom }, ...picture }) =>
+    pictureHash({ ...picture, captionFrom }),
+  );
+  return { doubts: doubtsForHistory(report, 'the data report'), reportUri, pictureHashes };
 }
 
 /** Those that came by URL: the pods, and the job when it is redone, find them in the bucket. */

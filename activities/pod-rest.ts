@@ -3,11 +3,16 @@ import type { ErrorCode } from '../common/errors.ts';
 import { PodDiskError } from './disk-fault.ts';
 
 /** The machine's fault more often than the job's. */
-const BLAMED: readonly ErrorCode[] = ['GPU_FAULT', 'TRAINING_STALLED', 'MODEL_LOAD_FAILED'];
+const BLAMED: readonly ErrorCode[] = [
+  ...(['GPU_FAULT', 'TRAINING_STALLED', 'MODEL_LOAD_FAILED'] as const),
+  // Where they may be tried again: a control worker has found the pictures sound.
+  ...(['IMAGE_NOT_FOUND', 'IMAGE_INVALID'] as const),
+];
 const LONGEST_MS = 600_000;
 
 function blames(error: unknown): error is BrushworkError {
-  return error instanceof PodDiskError || (error instanceof BrushworkError && BLAMED.includes(error.code));
+  if (!(error instanceof BrushworkError) || !error.retryable) return false;
+  return error instanceof PodDiskError || BLAMED.includes(error.code);
 }
 
 /**

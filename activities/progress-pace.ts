@@ -9,7 +9,7 @@ const CHECKS_PER_INTERVAL = 10;
 export class ProgressPace {
   readonly #intervalMs: number;
   #holdId = '';
-  #sentAt = 0;
+  #sentAtMs = 0;
   #sending = false;
 
   /** @param intervalMs - from one notice to the next */
@@ -28,13 +28,13 @@ export class ProgressPace {
     const { log } = Context.current();
     if (this.#holdId !== holdId) {
       this.#holdId = holdId;
-      this.#sentAt = Date.now();
+      this.#sentAtMs = performance.now();
     }
     const over = new AbortController();
     const timer = setInterval(() => {
-      if (this.#sending || Date.now() - this.#sentAt < this.#intervalMs) return;
+      if (this.#sending || performance.now() - this.#sentAtMs < this.#intervalMs) return;
       this.#sending = true;
-      this.#sentAt = Date.now();
+      this.#sentAtMs = performance.now();
       notify(over.signal)
         .catch((error: unknown) => {
           if (!over.signal.aborted) log.warn('progress notice was not taken', { reason: String(error) });

@@ -17,8 +17,11 @@ import type { ProgressPace } from './progress-pace.ts';
 import { StallWatch } from './stall-watch.ts';
 import { standAt } from './trainer-job.ts';
 
-/** A trainer that has not stopped at a step boundary by then is ended: the GPU must be idle 10 s after a cancel. */
-const STOP_LIMIT_MS = 5_000;
+/**
+ * A trainer that has not stopped at a step boundary by then is ended: the GPU must be idle 10 s after a cancel, of which
+ * `pod.beat` may pass before the pod hears of it.
+ */
+export const STOP_LIMIT_MS = 3_000;
 
 /**
  * Trains some epochs and leaves a checkpoint on the pod's disk. Sends heartbeats with the progress, and progress notices
@@ -49,6 +52,8 @@ export async function trainEpochChunk(
   const beat = setInterval(() => context.heartbeat(meter.progress()), timing.beatMs);
   let ending: NodeJS.Timeout | null = null;
   const endTrainer = () => {
+    // Should the trainer not even end by that, Temporal must notice that nothing moves any more.
+    clearInterval(beat);
     ending = setTimeout(() => void trainer.kill(), watch.signal.aborted ? 0 : STOP_LIMIT_MS);
   };
   over.addEventListener('abort', endTrainer);

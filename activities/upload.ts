@@ -15,7 +15,7 @@ import { stagingPrefix } from './weight-keys.ts';
 /** Exports the finished weights in all formats and uploads them below a prefix that no other attempt uses. */
 export async function upload(
   input: UploadInput,
-  { signal, checkFence }: HeldPodScope,
+  { signal, checkFence: checkBeforeTry }: HeldPodScope,
   deps: PodDependencies,
 ): Promise<UploadResult> {
   return withHeartbeats(deps.timing.beatMs, async () => {
@@ -29,8 +29,8 @@ export async function upload(
     const objects: ManifestObject[] = [];
     for (const file of await filesBelow(directory)) {
       const key = `${prefix}${file.split(path.sep).join('/')}`;
-      checkFence();
-      const written = await deps.store.uploadFile(path.join(directory, file), { bucket: deps.bucket, key }, { signal });
+      const to = { bucket: deps.bucket, key };
+      const written = await deps.store.uploadFile(path.join(directory, file), to, { signal, checkBeforeTry });
       objects.push({ key, ...written });
     }
     await faultPoint('upload:end', input.taskId);

@@ -24,6 +24,8 @@ export interface InspectPicturesResult {
   doubts: string[];
   /** URI of the whole report as JSON; a table for people lies beside it. Null where it could not be written. */
   reportUri: string | null;
+  /** See `pictureHash`, in the order of the message; absent from a control worker under a version without them. */
+  pictureHashes?: string[];
 }
 
 /** Input of `findResumePoint`. */
@@ -54,6 +56,8 @@ export interface DownloadInput {
   images: string[];
   tags: string[];
   parameters: RequestedParameters;
+  /** What the pictures must still be, see `InspectPicturesResult`; absent where nothing has looked at them. */
+  pictureHashes?: readonly string[];
   /** Checkpoint to fetch and verify beside the pictures, or null. */
   resumeFrom: CheckpointRef | null;
 }

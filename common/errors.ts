@@ -62,13 +62,25 @@ export class BlockedTargetError extends BrushworkError {
 /** Thrown when an image key does not exist. */
 export class ImageNotFoundError extends BrushworkError {
   readonly code = 'IMAGE_NOT_FOUND';
-  readonly retryable = false;
+  readonly retryable: boolean;
+
+  /** @param options - `retryable`: true where another pod may read otherwise; default: false */
+  constructor(message: string, options: { cause?: unknown; retryable?: boolean } = {}) {
+    super(message, options);
+    this.retryable = options.retryable ?? false;
+  }
 }
 
 /** Thrown when an image can't be decoded or breaks a limit; names all such images at once. */
 export class ImageInvalidError extends BrushworkError {
   readonly code = 'IMAGE_INVALID';
-  readonly retryable = false;
+  readonly retryable: boolean;
+
+  /** @param options - `retryable`: true where another pod may read otherwise; default: false */
+  constructor(message: string, options: { cause?: unknown; retryable?: boolean } = {}) {
+    super(message, options);
+    this.retryable = options.retryable ?? false;
+  }
 }
 
 /** Thrown when a job has fewer images than a style needs. */

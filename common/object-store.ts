@@ -54,6 +54,8 @@ export interface ByteRange {
 export interface StoreCallOptions {
   /** Ends the call; it then rejects with the signal's reason. */
   signal?: AbortSignal;
+  /** Asked by `put`, `putIfAbsent`, `copy` and `uploadFile` before each try of a write; what it throws ends the call. */
+  checkBeforeTry?: () => void;
 }
 
 /** Options of reads: nothing from outside is read without a cap. */

@@ -123,6 +123,9 @@ export interface Trainer {
    * ended it, which it does at the sampler's next step.
    */
   drawSheet(request: SheetRequest, signal: AbortSignal): Promise<void>;
-  /** Ends the process at once (it holds nothing that is not in a checkpoint). Idempotent. */
+  /**
+   * Ends the process at once (it holds nothing that is not in a checkpoint). Whatever is under way rejects within seconds; a
+   * process that does not even go then is not waited for, and no other is started beside it. Idempotent.
+   */
   kill(): Promise<void>;
 }

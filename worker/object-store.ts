@@ -25,6 +25,7 @@ import type {
   StoreReadOptions,
   TransferResult,
 } from '../common/object-store.ts';
+import { askBeforeTry } from './ask-before-try.ts';
 import { UrlFetcher } from './fetch-url.ts';
 import { ATTEMPTS, s3ClientOptions } from './s3-client-options.ts';
 import { copyLocalImage } from './local-image.ts';
@@ -120,6 +121,8 @@ class S3ObjectStore implements ObjectStore {
 
   async #uploadFile(file: string, location: ObjectLocation, options: StoreCallOptions): Promise<TransferResult> {
     const { sizeBytes, sha256, md5Base64 } = await hashFile(file);
+    const { bucket: Bucket, key: Key } = location;
+    const target = { Bucket, Key, ContentLength: sizeBytes, ContentMD5: md5Base64 };
     // The client can't rewind a stream, so it would not try again by itself.
     for (let attempt = 1; ; attempt++) {
       // Opened here and not by the stream, which would tell of a file that is gone when nobody listens yet.
@@ -127,16 +130,7 @@ class S3ObjectStore implements ObjectStore {
       const unreadable = new Promise<never>((_, reject) => body.on('error', reject));
       try {
         const send = this.#call(`writing ${show(location)}`, options, (abort) =>
-          this.#client.send(
-            new PutObjectCommand({
-              Bucket: location.bucket,
-              Key: location.key,
-              Body: body,
-              ContentLength: sizeBytes,
-              ContentMD5: md5Base64,
-            }),
-            abort,
-          ),
+          this.#client.send(askBeforeTry(new PutObjectCommand({ ...target, Body: body }), options), abort),
         );
         await Promise.race([send, unreadable]);
         return { sizeBytes, sha256 };
@@ -157,10 +151,8 @@ class S3ObjectStore implements ObjectStore {
     const { bucket: Bucket, key: Key } = location;
     return this.#call(`writing ${show(location)}`, options, async (abort) => {
       try {
-        await this.#client.send(
-          new PutObjectCommand({ Bucket, Key, Body: body, ContentMD5: md5Of(body), IfNoneMatch: '*' }),
-          abort,
-        );
+        const command = new PutObjectCommand({ Bucket, Key, Body: body, ContentMD5: md5Of(body), IfNoneMatch: '*' });
+        await this.#client.send(askBeforeTry(command, options), abort);
         return 'created';
       } catch (error) {
         if (isPreconditionFailed(error)) return 'exists';
@@ -171,8 +163,9 @@ class S3ObjectStore implements ObjectStore {
 
   async put(location: ObjectLocation, body: string | Uint8Array, options: StoreCallOptions = {}): Promise<void> {
     const { bucket: Bucket, key: Key } = location;
+    const command = new PutObjectCommand({ Bucket, Key, Body: body, ContentMD5: md5Of(body) });
     await this.#call(`writing ${show(location)}`, options, (abort) =>
-      this.#client.send(new PutObjectCommand({ Bucket, Key, Body: body, ContentMD5: md5Of(body) }), abort),
+      this.#client.send(askBeforeTry(command, options), abort),
     );
   }
 
@@ -184,7 +177,8 @@ class S3ObjectStore implements ObjectStore {
     const source = `${from.bucket}/${from.key}`.split('/').map(encodeURIComponent).join('/');
     return this.#call(`copying ${show(from)} to ${show(to)}`, options, async (abort) => {
       try {
-        await this.#client.send(new CopyObjectCommand({ Bucket: to.bucket, Key: to.key, CopySource: source }), abort);
+        const command = new CopyObjectCommand({ Bucket: to.bucket, Key: to.key, CopySource: source });
+        await this.#client.send(askBeforeTry(command, options), abort);
       } catch (error) {
         if (isMissingObject(error)) return null;
         throw error;

@@ -21,6 +21,9 @@ const POD_SUSPECTS: readonly ErrorCode[] = [
   'TRAINING_STALLED',
   'LOSS_NOT_FINITE',
   'MODEL_LOAD_FAILED',
+  // Of what a control worker has found sound.
+  'IMAGE_NOT_FOUND',
+  'IMAGE_INVALID',
 ];
 
 const FIRST_DELAY_MS = 2_000;

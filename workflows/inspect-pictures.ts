@@ -21,18 +21,22 @@ export interface InspectionContext {
  * Looks at a job's pictures before any pod is taken: a job whose pictures can't be used fails within seconds. Only what is
  * definite ends it; where the look itself fails again and again, the pod looks for itself.
  *
+ * @returns what they must still be on the pods, or null: nothing is known
  * @throws what is wrong with the pictures, or that the store stays unavailable
  */
-export async function inspectPictures(context: InspectionContext): Promise<void> {
+export async function inspectPictures(context: InspectionContext): Promise<readonly string[] | null> {
   const { input, calls, view, budgets } = context;
-  if (calls.inspectPictures === null || !patched('inspect-pictures')) return;
+  if (calls.inspectPictures === null || !patched('inspect-pictures')) return null;
   const { styleId, taskId, images, tags, parameters } = input;
+  let pictureHashes: readonly string[] | null = null;
   for (;;) {
     await context.whilePaused();
     view.enter('queued', `Looking at ${images.length} pictures.`);
     try {
       const summary = `${images.length} pictures`;
-      view.looked(await calls.inspectPictures({ summary }, { styleId, taskId, images, tags, parameters }));
+      const looked = await calls.inspectPictures({ summary }, { styleId, taskId, images, tags, parameters });
+      view.looked(looked);
+      pictureHashes = looked.pictureHashes ?? null;
       break;
     } catch (error) {
       const failure = context.meaningOf(error);
@@ -49,4 +53,5 @@ export async function inspectPictures(context: InspectionContext): Promise<void>
     }
   }
   budgets.progressMade();
+  return pictureHashes;
 }

@@ -58,6 +58,7 @@ class Job {
   readonly #budgets: Budgets;
   readonly #scope = CancellationScope.current();
   readonly #damagedManifests = new Map<number, string>();
+  #pictureHashes: readonly string[] | null = null;
   #msPerEpoch: number | null = null;
   #lowMemory = false;
 
@@ -84,7 +85,7 @@ class Job {
   /** Trains to the end, over as many pods as it takes. */
   async train(): Promise<StagedWeights> {
     checkJobRequest(this.#input);
-    await inspectPictures({
+    this.#pictureHashes = await inspectPictures({
       input: this.#input,
       calls: this.#calls,
       view: this.#view,
@@ -180,6 +181,7 @@ class Job {
       calls: this.#calls,
       view: this.#view,
       budgets: this.#budgets,
+      pictureHashes: this.#pictureHashes,
       paused: () => this.#operator.paused,
       lowMemory: this.#lowMemory,
       measured: ({ meanStepMs, stepsPerEpoch }) => {

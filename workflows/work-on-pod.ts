@@ -15,6 +15,8 @@ export interface PodWorkContext {
   calls: Calls;
   view: JobView;
   budgets: Budgets;
+  /** What the pictures were when they were looked at, or null: nothing is known. */
+  pictureHashes: readonly string[] | null;
   paused: () => boolean;
   /** Trains with gradient checkpointing, whatever the configuration says. */
   lowMemory: boolean;
@@ -137,7 +139,7 @@ export class PodWork {
   }
 
   async #prepare(): Promise<{ resumeFrom: CheckpointRef | null; data: DownloadResult }> {
-    const { calls, view, input, damagedManifests } = this.#context;
+    const { calls, view, input, damagedManifests, pictureHashes } = this.#context;
     const { styleId, taskId, images, tags, parameters } = input;
     for (;;) {
       const found = await this.#retrying(
@@ -154,7 +156,7 @@ export class PodWork {
           () =>
             this.#onPod.download(
               { summary: `${images.length} pictures to ${this.#pod.host}${from}` },
-              { ...this.#ids, images, tags, parameters, resumeFrom },
+              { ...this.#ids, images, tags, parameters, resumeFrom, ...(pictureHashes && { pictureHashes }) },
             ),
           ({ code }) => resumeFrom !== null && code === 'CHECKSUM_MISMATCH',
         );

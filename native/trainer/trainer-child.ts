@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { environmentWithoutSecrets } from '../../common/config.ts';
 import { type BrushworkError, ERROR_CLASSES, GpuFaultError } from '../../common/errors.ts';
@@ -19,6 +20,8 @@ export type TrainerLogger = Pick<Logger, 'debug' | 'info' | 'warn' | 'error'>;
 
 /** Lines of stderr that an error quotes. */
 const KEPT_LINES = 5;
+/** A process that is killed is gone long before, unless it hangs in the kernel. */
+const KILL_LIMIT_MS = 5_000;
 
 interface PendingCommand {
   resolve: (result: never) => void;
@@ -43,9 +46,11 @@ export class TrainerChild {
   /** What it runs on; null where that is not known yet. */
   device: 'cpu' | 'cuda' | null = null;
   readonly #killsAtStart = countOutOfMemoryKills();
+  readonly #killLimitMs: number;
   readonly #ended: Promise<void>;
+  #isGone = false;
   #failure: BrushworkError | null = null;
-  #killed = false;
+  #dying: Promise<void> | null = null;
   #lastId = 0;
 
   /**
@@ -55,14 +60,17 @@ export class TrainerChild {
    * @param options - what it is told
    * @param environment - what differs from this process' environment for the libraries that it loads
    * @param logger - receives what the process prints
+   * @param killLimitMs - after which a process that is killed counts as one that can't be
    */
   constructor(
     entryFile: string,
     options: TrainerProcessArguments,
     environment: NodeJS.ProcessEnv,
     logger: TrainerLogger,
+    killLimitMs = KILL_LIMIT_MS,
   ) {
     this.#logger = logger;
+    this.#killLimitMs = killLimitMs;
     this.#process = fork(entryFile, [JSON.stringify(options)], {
       serialization: 'advanced',
       execArgv: [],
@@ -80,19 +88,27 @@ export class TrainerChild {
     this.#ended = new Promise((resolve) => {
       // 'close' comes after the last output has been read, so that the error can quote it.
       this.#process.once('close', (code, signal) => {
-        this.#end(this.#exitError(code, signal));
+        this.#isGone = true;
+        this.#end(this.#failure ?? this.#exitError(code, signal));
         resolve();
       });
       this.#process.once('error', (cause) => {
         this.#end(new GpuFaultError(`The trainer process can't be started: ${cause.message}.`, { cause }));
-        if (this.#process.pid === undefined) resolve();
+        if (this.#process.pid !== undefined) return;
+        this.#isGone = true;
+        resolve();
       });
     });
   }
 
-  /** Why the process ended, or null while it lives. */
+  /** Why the process can't be used any more, or null while it can. */
   get failure(): BrushworkError | null {
     return this.#failure;
+  }
+
+  /** False also of a process that was killed and is still there. */
+  get isGone(): boolean {
+    return this.#isGone;
   }
 
   /** Process id, for the log. */
@@ -128,11 +144,28 @@ export class TrainerChild {
     if (this.#pending.has(id)) this.#post({ kind: 'stop', id });
   }
 
-  /** Ends the process at once and waits until it is gone. Idempotent. */
+  /**
+   * Ends the process at once and waits until it is gone. One that hangs in the kernel does not go: it is waited for no longer
+   * than a few seconds, and what is under way fails then. Idempotent.
+   */
   async kill(): Promise<void> {
-    this.#killed = true;
+    this.#failure ??= new GpuFaultError('The trainer process was ended by its worker before it had finished.');
     this.#process.kill('SIGKILL');
-    await this.#ended;
+    await (this.#dying ??= this.#untilGone());
+  }
+
+  async #untilGone(): Promise<void> {
+    const timer = new AbortController();
+    const late = sleep(this.#killLimitMs, 'late' as const, { signal: timer.signal }).catch(() => 'late' as const);
+    const outcome = await Promise.race([this.#ended, late]);
+    timer.abort();
+    if (outcome !== 'late') return;
+    const error = new GpuFaultError(
+      `The trainer process ${this.pid} does not end, not even by SIGKILL: it hangs in the kernel, most likely in the GPU's driver. This pod trains nothing until it is gone: look at dmesg, and restart the machine.`,
+    );
+    this.#logger.error({ ...this.labels, code: error.code, pid: this.pid }, error.message);
+    this.#failure = error;
+    this.#end(error);
   }
 
   #post(message: WorkerMessage): void {
@@ -162,7 +195,6 @@ export class TrainerChild {
   }
 
   #exitError(code: number | null, signal: NodeJS.Signals | null): BrushworkError {
-    if (this.#killed) return new GpuFaultError('The trainer process was ended by its worker before it had finished.');
     const outOfMemoryKills = countOutOfMemoryKills() - this.#killsAtStart;
     const error = describeExit({ code, signal, outOfMemoryKills, device: this.device, lastLines: this.#lastLines });
     this.#logger.error({ ...this.labels, code: error.code, pid: this.pid }, error.message);

@@ -25,6 +25,8 @@ export interface TrainerProcessOptions {
   logger: TrainerLogger;
   /** Module that calls `serveTrainer`; default: the one that loads the native addon. */
   entryFile?: string;
+  /** After which a process that is killed counts as one that can't be; default: a few seconds. */
+  killLimitMs?: number;
 }
 
 const ENTRY_FILE = fileURLToPath(new URL('./trainer-main.ts', import.meta.url));
@@ -53,7 +55,7 @@ export class TrainerProcess implements Trainer {
    * @throws GpuFaultError when the GPU is gone
    */
   async runtime(): Promise<TrainerRuntime> {
-    const child = this.#start();
+    const child = await this.#start();
     const runtime = await child.send({ kind: 'runtime' }).answer;
     this.#ranOn = child.device = runtime.device;
     return runtime;
@@ -63,7 +65,8 @@ export class TrainerProcess implements Trainer {
   async prepare(job: TrainerJob, checkpointFile: string | null, signal: AbortSignal): Promise<TrainerPosition> {
     this.#held = null;
     throwIfAborted(signal);
-    const child = this.#start();
+    const child = await this.#start();
+    throwIfAborted(signal);
     child.labels = job.logLabels;
     const end = (): void => void child.kill();
     signal.addEventListener('abort', end, { once: true });
@@ -143,7 +146,8 @@ export class TrainerProcess implements Trainer {
    */
   async openForDrawing(model: DrawingModel): Promise<void> {
     this.#held = null;
-    await this.#start().send({ kind: 'openForDrawing', model }).answer;
+    const child = await this.#start();
+    await child.send({ kind: 'openForDrawing', model }).answer;
   }
 
   /**
@@ -153,7 +157,7 @@ export class TrainerProcess implements Trainer {
    * @param signal - ends it at the sampler's next step; it then rejects with the signal's reason
    */
   async sample(request: SampleRequest, signal: AbortSignal): Promise<void> {
-    const child = request.lora === 'job' ? this.#running().child : this.#start();
+    const child = request.lora === 'job' ? this.#running().child : await this.#start();
     await untilStopped(child, child.send({ kind: 'sample', request }), signal);
   }
 
@@ -163,10 +167,8 @@ export class TrainerProcess implements Trainer {
   }
 
   async kill(): Promise<void> {
-    const child = this.#child;
     this.#held = null;
-    this.#child = null;
-    await child?.kill();
+    await this.#child?.kill();
   }
 
   /** Process id of the trainer, or null while there is none. */
@@ -174,27 +176,34 @@ export class TrainerProcess implements Trainer {
     return this.#child?.failure === null ? (this.#child.pid ?? null) : null;
   }
 
-  #start(): TrainerChild {
-    if (this.#child === null || this.#child.failure !== null) {
-      const { device, threadCount, logger, entryFile = ENTRY_FILE } = this.#options;
-      const { cudaVisibleDevices = null, faultPoints = null } = this.#options;
-      const environment = {
-        // Threads of OpenMP that spin while they wait slow a step down twentyfold as soon as anything else wants the
-        // cores; threads that sleep cost next to nothing on an idle machine.
-        OMP_WAIT_POLICY: 'passive',
-        // It may come from a file that no library has seen.
-        ...(cudaVisibleDevices !== null && { CUDA_VISIBLE_DEVICES: cudaVisibleDevices }),
-      };
-      this.#child = new TrainerChild(
-        entryFile,
-        { device, hadGpu: this.#ranOn === 'cuda', threadCount, faultPoints },
-        environment,
-        logger,
-      );
-      this.#child.device = device === 'auto' ? this.#ranOn : device;
-      this.#held = null;
-    }
+  /** The process, once it has begun; the one before has ended by then. */
+  async #start(): Promise<TrainerChild> {
+    const before = this.#child;
+    if (before?.failure === null) return before;
+    await before?.kill();
+    // Two would share the GPU; and where one hangs in its driver, the next one will too.
+    if (before?.isGone === false) throw before.failure;
+    // Another call may have waited for the same end.
+    if (this.#child !== before) return this.#start();
+    this.#held = null;
+    this.#child = this.#begin();
     return this.#child;
+  }
+
+  #begin(): TrainerChild {
+    const { device, threadCount, logger, entryFile = ENTRY_FILE, killLimitMs } = this.#options;
+    const { cudaVisibleDevices = null, faultPoints = null } = this.#options;
+    const environment = {
+      // Threads of OpenMP that spin while they wait slow a step down twentyfold as soon as anything else wants the
+      // cores; threads that sleep cost next to nothing on an idle machine.
+      OMP_WAIT_POLICY: 'passive',
+      // It may come from a file that no library has seen.
+      ...(cudaVisibleDevices !== null && { CUDA_VISIBLE_DEVICES: cudaVisibleDevices }),
+    };
+    const options = { device, hadGpu: this.#ranOn === 'cuda', threadCount, faultPoints };
+    const child = new TrainerChild(entryFile, options, environment, logger, killLimitMs);
+    child.device = device === 'auto' ? this.#ranOn : device;
+    return child;
   }
 
   #running(): { child: TrainerChild; held: { jobId: string; position: TrainerPosition } } {

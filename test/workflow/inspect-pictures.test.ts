@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { CancelledFailure } from '@temporalio/common';
+import type { DownloadInput, HoldPodInput } from '../../common/activity-types.ts';
 import { assertOneFailedNotice, codeOf, failureOf } from './support/expect.ts';
 import { inPhase, resultOf, sceneForEachTest, statusOf } from './support/harness.ts';
 import type { Scene } from './support/harness.ts';
@@ -26,6 +27,37 @@ describe('trainStyle before it takes a pod', function () {
     await scene.addPod('a');
     await resultOf(handle);
     assert.equal(world.loggedOf('inspectPictures').length, 1);
+  });
+
+  it('tells each pod what the pictures were, and tries another one where they are not', async () => {
+    const { world } = scene;
+    const hashes: unknown[] = [];
+    const held: string[] = [];
+    world.when('holdPod', (_pod, input) => void held.push((input as HoldPodInput).holdId));
+    world.when('download', (_pod, input) => {
+      hashes.push((input as DownloadInput).pictureHashes);
+      if (hashes.length < 3) throw failure('IMAGE_INVALID', true);
+    });
+    await scene.addPod('a');
+    const input = scene.input();
+    const { podLosses } = await resultOf(await scene.start(input));
+    const expected = input.images.map((uri) => `hash of ${uri}`);
+    assert.deepEqual(hashes, [expected, expected, expected]);
+    assert.deepEqual([podLosses, held.length], [0, 3]);
+  });
+
+  it('fails on pictures that were changed since it has looked at them, after three tries and no lost pod', async () => {
+    const { world } = scene;
+    let tries = 0;
+    world.when('download', () => {
+      tries += 1;
+      throw failure('IMAGE_INVALID', true);
+    });
+    await scene.addPod('a');
+    const handle = await scene.start();
+    assert.equal(codeOf(await failureOf(handle)), 'IMAGE_INVALID');
+    assertOneFailedNotice(world, 'IMAGE_INVALID');
+    assert.deepEqual([tries, (await statusOf(handle)).podLosses], [3, 0]);
   });
 
   it('fails on pictures that can not be used, with no pod anywhere', async () => {

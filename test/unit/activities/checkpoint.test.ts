@@ -231,6 +231,14 @@ describe('checkpoint', () => {
     assert.equal(pod.store.objects.has(manifestKey(JOB, 10)), false);
   });
 
+  it('writes nothing from a pod that was cut off, though it does not know it yet', async () => {
+    pod.fence.check = () => {
+      throw new PodLostError('Frozen until now.');
+    };
+    await assert.rejects(commit(10), { type: 'POD_LOST' });
+    assert.deepEqual(pod.store.keys(), []);
+  });
+
   describe('findResumePoint', () => {
     it('finds nothing for a new job', async () => {
       assert.deepEqual(await find(), { checkpoint: null, checkpoints: [], epochLosses: [] });

@@ -4,6 +4,7 @@ import { PodRest } from '../../../activities/pod-rest.ts';
 import {
   GpuFaultError,
   GpuOutOfMemoryError,
+  ImageInvalidError,
   LossNotFiniteError,
   ModelLoadFailedError,
   StorageUnavailableError,
@@ -54,6 +55,7 @@ describe('PodRest', () => {
     rest.failed(new GpuOutOfMemoryError('Too big.'));
     rest.failed(new LossNotFiniteError('NaN.'));
     rest.failed(new StorageUnavailableError('Down.'));
+    rest.failed(new ImageInvalidError('3.png is no picture.'));
     rest.failed(new Error('Something.'));
     assert.equal(rest.reason, null);
   });

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { mock } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ProgressPace } from '../../../activities/progress-pace.ts';
 import { until } from './support/heartbeats.ts';
@@ -18,6 +19,18 @@ describe('ProgressPace', () => {
         chunk.stop();
       }
       assert.ok(sent >= 2 && sent <= 5, `${sent} notices`);
+    }));
+
+  it('goes on when the clock is set back an hour', () =>
+    within(async () => {
+      const pace = new ProgressPace(30);
+      let sent = 0;
+      const chunk = pace.send('hold', () => Promise.resolve(void (sent += 1)));
+      const anHourAgo = Date.now() - 3_600_000;
+      const clock = mock.method(Date, 'now', () => anHourAgo);
+      await sleep(100).finally(() => clock.mock.restore());
+      chunk.stop();
+      assert.ok(sent >= 1, 'no notice');
     }));
 
   it('starts anew with another job', () =>

@@ -4,7 +4,7 @@ import { ActivityNotFoundError } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { createControlActivities, createPodActivities } from '../../../activities/index.ts';
 import type { ControlActivities, PodActivities } from '../../../activities/index.ts';
-import { AccessDeniedError } from '../../../common/errors.ts';
+import { AccessDeniedError, PodLostError } from '../../../common/errors.ts';
 import type { PromoteResult, UploadResult } from '../../../common/activity-types.ts';
 import { CONFIG, TestPod, quietEnvironment, temporalWith } from './support/pod.ts';
 
@@ -229,5 +229,13 @@ describe('upload and promote', () => {
     pod.store.onWrite = () => pod.fence.close(pod.holdId, new (class extends Error {})('gone') as never);
     await assert.rejects(upload());
     assert.ok(pod.store.keys('staging/').length <= 1);
+  });
+
+  it('writes nothing from a pod that was cut off, though it does not know it yet', async () => {
+    pod.fence.check = () => {
+      throw new PodLostError('Frozen until now.');
+    };
+    await assert.rejects(upload(), { type: 'POD_LOST' });
+    assert.deepEqual(pod.store.keys(), []);
   });
 });

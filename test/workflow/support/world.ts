@@ -49,7 +49,8 @@ export class World {
       inspectPictures: async (input) => {
         await this.enter('inspectPictures', '', input, `${input.images.length}`);
         const reportUri = `s3://models/checkpoints/style_${input.styleId}/${input.taskId}/data-report.json`;
-        return { doubts: ['3.png is of nearly one colour'], reportUri };
+        const pictureHashes = input.images.map((uri) => `hash of ${uri}`);
+        return { doubts: ['3.png is of nearly one colour'], reportUri, pictureHashes };
       },
     };
   }

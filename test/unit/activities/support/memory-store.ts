@@ -22,6 +22,8 @@ export class MemoryStore implements ObjectStore {
   readonly denied = new Set<string>();
   /** Keys that can't be read just now. */
   readonly unavailable = new Set<string>();
+  /** Of each key, how many of its next reads have a bit flipped on their way. */
+  readonly flips = new Map<string, number>();
   /** What the web serves, by URL; any other answers "access denied", as an expired URL does. */
   readonly web = new Map<string, Buffer>();
   /** Reads of each key so far. */
@@ -69,7 +71,16 @@ export class MemoryStore implements ObjectStore {
     const bytes = this.objects.get(key) ?? null;
     if (bytes !== null && bytes.length > maxBytes)
       return Promise.reject(new InvalidRequestError(`${key} is too long.`));
-    return Promise.resolve(bytes);
+    return Promise.resolve(bytes === null ? null : this.#flipped(key, bytes));
+  }
+
+  #flipped(key: string, bytes: Buffer): Buffer {
+    const count = this.flips.get(key) ?? 0;
+    if (count === 0) return bytes;
+    this.flips.set(key, count - 1);
+    const copy = Buffer.from(bytes);
+    copy[copy.length - 1] = (copy.at(-1) ?? 0) ^ 1;
+    return copy;
   }
 
   async getRange(location: ObjectLocation, { startBytes, lengthBytes }: ByteRange): Promise<Buffer | null> {
@@ -100,14 +111,24 @@ export class MemoryStore implements ObjectStore {
     return { sizeBytes: bytes.length, sha256: sha256(bytes) };
   }
 
-  async putIfAbsent({ key }: ObjectLocation, body: string | Uint8Array): Promise<'created' | 'exists'> {
+  async putIfAbsent(
+    { key }: ObjectLocation,
+    body: string | Uint8Array,
+    { checkBeforeTry }: StoreCallOptions = {},
+  ): Promise<'created' | 'exists'> {
+    checkBeforeTry?.();
     await this.onWrite('putIfAbsent', key);
     if (this.objects.has(key)) return 'exists';
     this.objects.set(key, Buffer.from(body));
     return 'created';
   }
 
-  async put({ key }: ObjectLocation, body: string | Uint8Array, { signal }: StoreCallOptions = {}): Promise<void> {
+  async put(
+    { key }: ObjectLocation,
+    body: string | Uint8Array,
+    { signal, checkBeforeTry }: StoreCallOptions = {},
+  ): Promise<void> {
+    checkBeforeTry?.();
     await this.onWrite('put', key);
     signal?.throwIfAborted();
     this.objects.set(key, Buffer.from(body));

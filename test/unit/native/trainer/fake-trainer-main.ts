@@ -65,6 +65,7 @@ class FakeTrainer implements NativeTrainer {
     if (this.#seed === 4) throw new LossNotFiniteError('The loss of step 5 is NaN.');
     if (this.#seed === 7) throw new GpuFaultError('CUDA: an illegal memory access was encountered.');
     if (this.#seed === 5) process.kill(process.pid, 'SIGKILL');
+    if (this.#seed === 9) await sleep(60_000);
     if (this.#seed >= 2 && this.#seed <= 5) await sleep(10_000);
   }
 

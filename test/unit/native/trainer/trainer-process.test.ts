@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { mock } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
 import sharp from 'sharp';
 import {
@@ -28,6 +31,7 @@ const SCENARIOS = {
   killed: 5,
   hangsInPrepare: 6,
   slowValidation: 8,
+  hangsInTraining: 9,
 };
 
 const NEVER = new AbortController().signal;
@@ -284,5 +288,31 @@ describe('trainer process', () => {
     await trainer.kill();
     await trainer.kill();
     await outcome;
+  });
+
+  it('gives up one that does not even end by SIGKILL, and starts none beside it until it is gone', async () => {
+    const logger = pino({ level: 'silent' });
+    const entryFile = join(import.meta.dirname, 'fake-trainer-main.ts');
+    const stuck = new TrainerProcess({ device: 'auto', threadCount: 2, logger, entryFile, killLimitMs: 100 });
+    // As where it hangs in the driver of the GPU.
+    const signals = mock.method(ChildProcess.prototype, 'kill', () => true);
+    try {
+      await stuck.prepare(jobOf(SCENARIOS.hangsInTraining), null, NEVER);
+      const training = stuck.train(5, () => undefined, NEVER);
+      const words = /does not end, not even by SIGKILL/;
+      const outcome = assert.rejects(training, (error) => error instanceof GpuFaultError && words.test(error.message));
+      await stuck.kill();
+      await outcome;
+      await assert.rejects(stuck.runtime(), words);
+      await assert.rejects(stuck.prepare(jobOf(SCENARIOS.fast), null, NEVER), words);
+      await assert.rejects(stuck.saveCheckpoint(join(directory, 'never')), words);
+      assert.deepEqual([stuck.pid, stuck.position('job-1')], [null, null]);
+      signals.mock.restore();
+      await stuck.kill();
+      while ((await stuck.runtime().catch(() => null)) === null) await sleep(20);
+    } finally {
+      signals.mock.restore();
+      await stuck.kill();
+    }
   });
 });

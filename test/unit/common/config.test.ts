@@ -148,6 +148,36 @@ describe('loadConfig', () => {
     }
   });
 
+  describe('base model of a command', () => {
+    const command = (env: Record<string, string>, model: string | null = null) => ({ env, roles: [], model });
+    const keys = { AWS_ACCESS_KEY_ID: 'key', AWS_SECRET_ACCESS_KEY: 'secret' };
+
+    it('is what its command line names, or else BASE_MODEL', () => {
+      const env = { BASE_MODEL: 'org/name' };
+      assert.deepEqual(loadConfig(command(env, 'model')).baseModel, { source: 'model', store: null });
+      assert.deepEqual(loadConfig(command(env)).baseModel, { source: 'org/name', store: null });
+      assert.equal(loadConfig(command({})).baseModel, null);
+      assert.equal(loadConfig({ env, roles: [] }).baseModel, null, 'a command that needs none');
+    });
+
+    it('comes with the store where it lies in a bucket, of which it needs no bucket of ours', () => {
+      const env = { ...keys, AWS_ENDPOINT_URL: 'https://s3.example.com', BASE_MODEL: 's3://models/sd15' };
+      const { baseModel, storage } = loadConfig(command(env));
+      assert.deepEqual([baseModel?.store?.endpoint, baseModel?.store?.accessKeyId], ['https://s3.example.com', 'key']);
+      assert.equal(storage, null);
+    });
+
+    it('says which keys are missing for a bucket, whoever names it', () => {
+      const expected = [
+        'AWS_ACCESS_KEY_ID is not set: set it to the access key of the bucket of the base model s3://models/sd15.',
+        'AWS_SECRET_ACCESS_KEY is not set: set it to the secret key that belongs to AWS_ACCESS_KEY_ID.',
+      ];
+      assert.deepEqual(faultsOf(command({}, 's3://models/sd15')), expected);
+      assert.deepEqual(faultsOf(command({ BASE_MODEL: 's3://models/sd15' })), expected);
+      assert.deepEqual(faultsOf(command({}, '/models/sd15')), []);
+    });
+  });
+
   describe('file', () => {
     it('changes only what it names', () => {
       const name = file(

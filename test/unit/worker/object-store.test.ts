@@ -59,10 +59,7 @@ describe('object store against a server that misbehaves', () => {
       accessKeyId: 'key',
       secretAccessKey: 'secret',
       sessionToken: null,
-      bucket: 'bucket',
       checksums: 'when-required',
-      keepCheckpoints: 2,
-      keepFinalCheckpoints: 1,
       fileUriRoot: path.join(directory, 'allowed'),
     });
   });

@@ -62,7 +62,8 @@ function anchorsOf(text: string): string[] {
 
 function keyRow(name: string, key: TrainingConfigKey): string[] {
   const value = key.default === null ? (key.nullable ? '`null`' : 'unset') : `\`${code(key.default)}\``;
-  const numbers = `${key.kind === 'integer' ? 'whole number, ' : ''}${key.min} to ${key.max}`;
+  const kind = key.multipleOf > 0 ? `multiple of ${key.multipleOf}, ` : key.kind === 'integer' ? 'whole number, ' : '';
+  const numbers = `${kind}${key.min} to ${key.max}`;
   const ranges = {
     integer: numbers,
     number: numbers,

@@ -74,9 +74,9 @@ export interface PreviewConfig {
   /** False: a pod draws none. */
   enabled: boolean;
   sheet: SheetStyle;
-  /** Share of a pod's time that drawing may take, but for the first and the last sheet of a job. */
+  /** Share of a pod's time that drawing may take, but for the first and the last sheet of a job; failures count. */
   maxShare: number;
-  /** A sheet that takes longer is given up, and with it those of later checkpoints on this pod. */
+  /** A sheet that takes longer is given up. */
   timeLimitMs: number;
 }
 

@@ -126,9 +126,15 @@ export function loadConfig(options: LoadConfigOptions = {}): Config {
   queues.finish();
   workflow.finish();
   root.finish();
-  if (faults.length === 0) checkTogether(config, faults);
+  const alone = [...faults];
+  checkTogether(config, faults, (name) => alone.some((fault) => isAbout(fault, `${root.path}.${name}`)));
   if (faults.length > 0) throw new ConfigError(faults);
   return config;
+}
+
+/** Whether a fault is of a section itself or of one of its settings. */
+function isAbout(fault: string, section: string): boolean {
+  return fault.startsWith(`${section}.`) || fault.startsWith(`${section} `);
 }
 
 function readSearchAttributes(section: Section): Config['searchAttributes'] {

@@ -73,7 +73,7 @@ describe('loadConfig', () => {
     const { sheet, enabled, maxShare, timeLimitMs } = previews('previews: { prompts: [a hill], size: 256, steps: 5 }');
     assert.deepEqual([sheet.prompts, sheet.sidePx, sheet.stepCount], [['a hill'], 256, 5]);
     assert.deepEqual([enabled, maxShare, timeLimitMs], [true, 0.05, 60_000]);
-    assert.equal(previews('previews: { enabled: false }').sheet.sidePx, null);
+    assert.equal(previews('previews: { size: none }').sheet.sidePx, null);
     for (const [text, complaint] of [
       ['{ prompts: [] }', /previews\.prompts must be 1 to 16/],
       ['{ prompts: [" "] }', /previews\.prompts must be 1 to 16/],
@@ -81,6 +81,7 @@ describe('loadConfig', () => {
       ['{ enabled: yes }', /previews\.enabled must be true or false/],
       ['{ sampler: euler }', /previews\.sampler must be one of dpm\+\+, ddim/],
       ['{ maxShare: 5 }', /previews\.maxShare must be a number from 0 to 1/],
+      ['{ timeLimit: 0s }', /previews\.timeLimit must be a duration .*at least 1s.*, but is "?0s/],
     ] as const) {
       assert.throws(() => previews(`previews: ${text}`), complaint);
     }
@@ -243,6 +244,23 @@ describe('loadConfig', () => {
         );
       });
     }
+
+    it('names what two sections contradict each other in together with other faults', () => {
+      const name = file('pod: { fence: 20s }\nbackend: { timeout: 20s }\nbridge: { prefetch: 0 }\n');
+      const faults = faultsOf({ env: { ...ENVIRONMENT, LOG_LEVEL: 'loud' }, file: name });
+      assert.equal(faults.length, 4, faults.join('\n'));
+      for (const setting of ['pod.fence', 'notify.startToClose', 'bridge.prefetch', 'LOG_LEVEL']) {
+        assert.ok(
+          faults.some((fault) => fault.includes(setting)),
+          setting,
+        );
+      }
+    });
+
+    it('compares nothing with a section that is wrong by itself', () => {
+      const faults = faultsOf({ env: ENVIRONMENT, file: file('pod: { fence: 20 }\nbackend: [1]\n') });
+      assert.ok(!faults.some((fault) => /must be longer/.test(fault)), faults.join('\n'));
+    });
 
     it('says which file is missing, and nothing else', () => {
       const faults = faultsOf({ env: {}, file: path.join(directory, 'none.yaml') });

@@ -9,6 +9,7 @@ import {
   ImageNotFoundError,
   InvalidRequestError,
   StorageUnavailableError,
+  TooLongError,
 } from '../common/errors.ts';
 import { captionLocation, parseImageUri, redactUri } from '../common/image-uri.ts';
 import type { ImageUriRules } from '../common/image-uri.ts';
@@ -161,9 +162,15 @@ async function fetchPicture(
 ): Promise<FetchedPicture | Fault> {
   const { directory, fallbackCaption, plan } = options;
   const { name, shown } = wanted;
+  const request = { directory, name, options: { ...plan, fallbackCaption } };
   const fetched = await fetchSound(wanted, options);
   if (fetched instanceof Fault) return fetched;
-  const found = await inspector.inspect({ directory, name, options: { ...plan, fallbackCaption } });
+  if (fetched instanceof TooLongError) {
+    await writeFile(path.join(directory, name), fetched.start);
+    const report = await inspector.inspect({ ...request, startOf: { sizeBytes: fetched.sizeBytes } });
+    return new Fault('invalid', `${shown} ${report.faults.join(', and ')}`, report);
+  }
+  const found = await inspector.inspect(request);
   const report = { ...found, captionFrom: fetched.captionFrom };
   if (found.faults.length > 0) return new Fault('invalid', `${shown} ${found.faults.join(', and ')}`, report);
   const { url, sha256, captionSha256 } = fetched;
@@ -175,11 +182,12 @@ type Fetched = Pick<FetchedPicture, 'url' | 'sha256'> & Caption;
 type Caption = Pick<FetchedPicture, 'captionSha256'> & Pick<PictureReport, 'captionFrom'>;
 
 /** A picture and its caption as they were when they were looked at, where that is known. */
-async function fetchSound(wanted: Wanted, options: FetchOptions): Promise<Fetched | Fault> {
+async function fetchSound(wanted: Wanted, options: FetchOptions): Promise<Fetched | Fault | TooLongError> {
   const { name, shown, hash } = wanted;
   for (let read = 1; ; read++) {
     const fetched = (await fetchKept(wanted, options)) ?? (await fetchOriginal(wanted, options));
-    if (fetched instanceof Fault || hash === null || pictureHash(fetched) === hash) return fetched;
+    if (fetched instanceof Fault || fetched instanceof TooLongError) return fetched;
+    if (hash === null || pictureHash(fetched) === hash) return fetched;
     const fault = 'is not what it was, or its caption is not';
     if (read === READS) return new Fault('invalid', `${shown} ${fault}`, faultyReport(name, fault));
   }
@@ -207,7 +215,11 @@ async function fetchKept({ uri, location, name }: Wanted, options: FetchOptions)
   return { ...ofPicture, ...(await writeFallback(name, options)) };
 }
 
-async function fetchOriginal({ uri, location, name, shown }: Wanted, options: FetchOptions): Promise<Fetched | Fault> {
+/** What of a picture that is too big has come is worth a look. */
+async function fetchOriginal(
+  { uri, location, name, shown }: Wanted,
+  options: FetchOptions,
+): Promise<Fetched | Fault | TooLongError> {
   const { store, directory, signal } = options;
   const faultOf = (kind: Fault['kind'], text: string, fault: string) =>
     new Fault(kind, text, faultyReport(name, fault));
@@ -220,6 +232,7 @@ async function fetchOriginal({ uri, location, name, shown }: Wanted, options: Fe
   } catch (error) {
     if (!(error instanceof BrushworkError)) throw error;
     const { message } = error;
+    if (error instanceof TooLongError) return error;
     if (error instanceof InvalidRequestError) return faultOf('invalid', `${shown}: ${message}`, message);
     if (error instanceof AccessDeniedError) return faultOf('denied', `${shown}: ${message}`, message);
     if (error instanceof BlockedTargetError) return faultOf('blocked', message, message);

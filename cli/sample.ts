@@ -3,15 +3,14 @@ import path from 'node:path';
 import type { BaseModel } from '../activities/dependencies.ts';
 import { loadConfig } from '../common/config.ts';
 import { InvalidRequestError } from '../common/errors.ts';
-import { createLogger } from '../common/logger.ts';
+import { configSecrets, createLogger } from '../common/logger.ts';
 import type { SampleRequest } from '../common/trainer.ts';
 import type { SamplerName } from '../common/types.ts';
 import { TrainerProcess } from '../native/trainer/trainer-process.ts';
-import { resolveBaseModel } from '../worker/base-model.ts';
+import { fetchBaseModel, modelHelp, requireBaseModel } from './base-model.ts';
 import { UsageError, integerOption, nonEmptyOption, numberOption, parseOptions, requireOption } from './command.ts';
 import type { Command } from './command.ts';
 import { makeOutputDirectory } from './output-directory.ts';
-import { downloadDisplay } from './progress.ts';
 import { INTERRUPTED } from './training-run.ts';
 
 const SAMPLERS: readonly SamplerName[] = ['dpm++', 'ddim'];
@@ -19,18 +18,17 @@ const SAMPLERS: readonly SamplerName[] = ['dpm++', 'ddim'];
 /** Sides below draw nothing that can be told, sides above do not fit any GPU. */
 const SIDE_LIMITS_PX = [8, 4096] as const;
 
-const HELP = `Usage: brushwork sample --model <dir|file|hub id> --prompt <text> --output <dir> [options]
+const HELP = `Usage: brushwork sample --prompt <text> [options]
 
 Draws pictures with a base model and a LoRA, and writes them to the output directory as <number>-seed-<seed>.png, over any
 of that name.
 
 Options:
-  --model             base model: a directory in diffusers layout, a .safetensors file with a whole Stable Diffusion 1.x, or a
-                      hub id (org/name, org/name@revision, org/name/file.safetensors)
+  --model             ${modelHelp(22)}
   --lora              lora_weights.safetensors, kohya.safetensors or a peft directory, as training leaves them, or others' LoRAs
                       for Stable Diffusion 1.x in these formats, LoCon included; default: the base model alone
   --prompt            what to draw; may be given several times
-  --output            directory to write, made when absent
+  --output            directory to write, made when absent; default: drawn, in the current directory
   --negative-prompt   what not to draw
   --count             pictures for each prompt, 1 to 10000, each with the next seed; default 1
   --seed              of the first picture, 0 to 9007199254730991; same seed, same picture; default 0
@@ -46,7 +44,7 @@ const OPTIONS = {
   model: { type: 'string' },
   lora: { type: 'string' },
   prompt: { type: 'string', multiple: true },
-  output: { type: 'string' },
+  output: { type: 'string', default: 'drawn' },
   'negative-prompt': { type: 'string', default: '' },
   count: { type: 'string', default: '1' },
   seed: { type: 'string', default: '0' },
@@ -61,7 +59,8 @@ const OPTIONS = {
 
 /** What a command line asks for. */
 interface Drawing {
-  model: string;
+  /** Null: `BASE_MODEL` counts. */
+  model: string | null;
   lora: string | null;
   prompts: string[];
   output: string;
@@ -77,26 +76,21 @@ export const sampleCommand: Command = {
   help: HELP,
   async run(args) {
     const drawing = readDrawing(args);
-    const service = loadConfig({ roles: [] });
+    const service = loadConfig({ roles: [], model: drawing.model });
+    requireBaseModel(service);
     const stop = new AbortController();
     for (const name of ['SIGINT', 'SIGTERM'] as const) {
       process.on(name, () => (stop.signal.aborted ? process.exit(INTERRUPTED) : stop.abort()));
     }
-    const logger = createLogger({ level: 'warn', secrets: [] });
     const trainer = new TrainerProcess({
       device: service.trainer.device,
       threadCount: drawing.threads ?? service.trainer.cpuThreads,
       cudaVisibleDevices: service.trainer.cudaVisibleDevices,
-      logger,
+      logger: createLogger({ level: 'warn', secrets: configSecrets(service) }),
     });
     try {
       await makeOutputDirectory(drawing.output);
-      const baseModel = await resolveBaseModel(drawing.model, {
-        ...service.trainer,
-        logger,
-        signal: stop.signal,
-        onProgress: downloadDisplay(process.stdout),
-      });
+      const baseModel = await fetchBaseModel(service, stop.signal);
       checkSides(drawing.settings, baseModel);
       const { mixedPrecisionDefault: mixedPrecision } = await trainer.runtime();
       await trainer.openForDrawing({ baseModelDirectory: baseModel.directory, mixedPrecision, lora: drawing.lora });
@@ -122,7 +116,7 @@ function readDrawing(args: string[]): Drawing {
   if (lora !== null) checkLora(lora);
   const sizePx = integerOption('--size', options.size, ...SIDE_LIMITS_PX);
   return {
-    model: requireOption('--model', options.model),
+    model: nonEmptyOption('--model', options.model) ?? null,
     lora,
     prompts,
     output: requireOption('--output', options.output),

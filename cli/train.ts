@@ -2,7 +2,7 @@ import path from 'node:path';
 import type { BaseModel } from '../activities/dependencies.ts';
 import { loadConfig } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
-import { createLogger } from '../common/logger.ts';
+import { configSecrets, createLogger } from '../common/logger.ts';
 import type { Trainer, TrainerJob } from '../common/trainer.ts';
 import { TRAINING_CONFIG_KEYS } from '../common/training-config-keys.ts';
 import { checkResolution, trainingConfigFor } from '../common/training-config.ts';
@@ -11,17 +11,16 @@ import { listPictures } from '../native/trainer/dataset.ts';
 import { stepsPerEpoch } from '../native/trainer/aspect-buckets.ts';
 import { trainedSizes } from '../native/trainer/data-report.ts';
 import { TrainerProcess } from '../native/trainer/trainer-process.ts';
-import { resolveBaseModel } from '../worker/base-model.ts';
+import { fetchBaseModel, modelHelp, requireBaseModel } from './base-model.ts';
 import { UsageError, integerOption, nonEmptyOption, parseOptions, requireOption, wrapped } from './command.ts';
 import type { Command } from './command.ts';
 import { lookAtPictures, shortReport } from './look-at-pictures.ts';
 import { OutputDirectory, makeOutputDirectory } from './output-directory.ts';
-import { downloadDisplay } from './progress.ts';
 import { readRecipeFile } from './recipe-file.ts';
 import { aloneIn } from './run-lock.ts';
 import { INTERRUPTED, runTraining } from './training-run.ts';
 
-const HELP = `Usage: brushwork train --model <dir|file|hub id> --images <dir> --output <dir> [options]
+const HELP = `Usage: brushwork train --images <dir> --output <dir> [options]
 
 Trains a LoRA exactly as the service does, without Temporal, and writes to the output directory:
   lora_weights.safetensors  for diffusers         steps.jsonl  a line for each step
@@ -30,8 +29,7 @@ Trains a LoRA exactly as the service does, without Temporal, and writes to the o
   peft_text_encoder/        for PEFT, with train_text_encoder
 
 Options:
-  --model      base model: a directory in diffusers layout, a .safetensors file with a whole Stable Diffusion 1.x, or a hub id
-               (org/name, org/name@revision, org/name/file.safetensors)
+  --model      ${modelHelp(15)}
   --images     directory of .jpg, .png and .webp files; <stem>.txt beside a picture holds its caption
   --output     directory to write, made when absent
   --config     JSON file with any of these keys, which docs/training.md explains:
@@ -61,12 +59,13 @@ export const trainCommand: Command = {
       previews: { type: 'boolean', default: false },
       resume: { type: 'boolean', default: false },
     });
-    const model = requireOption('--model', options.model);
+    const model = nonEmptyOption('--model', options.model) ?? null;
     const images = requireOption('--images', options.images);
     const output = requireOption('--output', options.output);
     const threads = options.threads === undefined ? null : integerOption('--threads', options.threads, 1, 1024);
     const recipe = readRecipeFile(nonEmptyOption('--config', options.config));
-    const service = loadConfig({ roles: [] });
+    const service = loadConfig({ roles: [], model });
+    requireBaseModel(service);
     refuseAmongPictures(output, images);
     // Told before anything is fetched, and looked at once more when nobody else can change it.
     new OutputDirectory(output, options.resume);
@@ -79,20 +78,14 @@ export const trainCommand: Command = {
     const { report } = await lookAtPictures(images, { ...service.training.recipe, ...recipe }, fallbackCaption);
     process.stdout.write(`${shortReport(report)}\n`);
     await makeOutputDirectory(output);
-    const logger = createLogger({ level: 'warn', secrets: [] });
     const trainer = new TrainerProcess({
       device: service.trainer.device,
       threadCount: threads ?? service.trainer.cpuThreads,
       cudaVisibleDevices: service.trainer.cudaVisibleDevices,
-      logger,
+      logger: createLogger({ level: 'warn', secrets: configSecrets(service) }),
     });
     try {
-      const baseModel = await resolveBaseModel(model, {
-        ...service.trainer,
-        logger,
-        signal: stop.signal,
-        onProgress: downloadDisplay(process.stdout),
-      });
+      const baseModel = await fetchBaseModel(service, stop.signal);
       const job = await describeJob(trainer, { images, recipe, service, baseModel, fallbackCaption });
       return await aloneIn(output, () =>
         runTraining({

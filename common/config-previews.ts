@@ -5,7 +5,7 @@ import type { PreviewConfig } from './config-types.ts';
 const SIDE_STEP_PX = 64;
 
 /** Section `previews`. */
-export function readPreviews({ root }: Sources): PreviewConfig {
+export function readPreviews({ root }: Pick<Sources, 'root'>): PreviewConfig {
   const section = root.section('previews');
   const previews: PreviewConfig = {
     enabled: section.flag('enabled'),
@@ -18,7 +18,7 @@ export function readPreviews({ root }: Sources): PreviewConfig {
       sidePx: section.integerOrNone('size', SIDE_STEP_PX, 1024),
     },
     maxShare: section.number('maxShare', 0, 1),
-    timeLimitMs: section.durationMs('timeLimit'),
+    timeLimitMs: section.durationMs('timeLimit', 1),
   };
   const { prompts, sidePx } = previews.sheet;
   if (prompts.length < 1 || prompts.length > 16 || prompts.some((prompt) => prompt.trim() === '')) {

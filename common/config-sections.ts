@@ -8,7 +8,6 @@ import type {
   PodConfig,
   RabbitMqConfig,
   Role,
-  StorageConfig,
   TemporalConfig,
   TrainerConfig,
   TrainingDefaults,
@@ -129,45 +128,6 @@ export function readRabbitMq({ root, env, roles, faults }: Sources): RabbitMqCon
     );
   }
   return { url, queue, deadQueue: `${queue}.dead`, prefetch };
-}
-
-/** `AWS_*` and section `storage`; null without the roles `control` and `pod`. */
-export function readStorage({ root, env, roles, faults }: Sources): StorageConfig | null {
-  const section = root.section('storage');
-  const checksums = section.choice('checksums', ['when-required', 'when-supported']);
-  const keepCheckpoints = section.integer('keepCheckpoints', 1, 100);
-  const keepFinalCheckpoints = section.integer('keepFinalCheckpoints', 0, 100);
-  const rootInFile = section.textOrNone('fileUriRoot');
-  const fileUriRoot = env.text('FILE_URI_ROOT') ?? rootInFile;
-  section.finish();
-  if (!roles.has('control') && !roles.has('pod')) return null;
-  const endpoint = env.text('AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL');
-  if (endpoint !== null && originOf(endpoint) === null) {
-    faults.push(`AWS_ENDPOINT_URL is ${JSON.stringify(endpoint)}: set it to an http(s) URL, or unset it for AWS S3.`);
-  }
-  if (fileUriRoot !== null && !path.isAbsolute(fileUriRoot)) {
-    faults.push(
-      `The root of file:// images must be an absolute path, but is ${JSON.stringify(fileUriRoot)}: set FILE_URI_ROOT or storage.fileUriRoot.`,
-    );
-  }
-  return {
-    endpoint,
-    region: env.text('AWS_S3_REGION_NAME', 'AWS_REGION', 'AWS_DEFAULT_REGION') ?? 'us-east-1',
-    accessKeyId: env.required(['AWS_ACCESS_KEY_ID'], 'set it to the access key of the bucket'),
-    secretAccessKey: env.required(
-      ['AWS_SECRET_ACCESS_KEY'],
-      'set it to the secret key that belongs to AWS_ACCESS_KEY_ID',
-    ),
-    sessionToken: env.text('AWS_SESSION_TOKEN'),
-    bucket: env.required(
-      ['S3_BUCKET', 'AWS_STORAGE_BUCKET_NAME'],
-      'set it to the bucket that gets checkpoints and weights',
-    ),
-    checksums,
-    keepCheckpoints,
-    keepFinalCheckpoints,
-    fileUriRoot,
-  };
 }
 
 /** `BACKEND_API_URL`, `INTERNAL_API_TOKEN` and section `backend`. A bridge alone needs (and gets) no token. */

@@ -119,11 +119,14 @@ export class Section {
     return this.raw(key) === 'none' ? null : this.integer(key, min, max);
   }
 
-  /** Milliseconds of a duration like `30s`. */
-  durationMs(key: string): number {
-    const accept = (value: unknown) => (typeof value === 'string' ? parseDurationMs(value) : null);
-    const longest = `${Math.floor(MAX_DURATION_MS / 86_400_000)}d`;
-    return this.#read(key, `a duration with its unit, like 500ms, 30s, 10m, 24h (at most ${longest})`, accept) ?? 0;
+  /** Milliseconds of a duration like `30s`, at least so many seconds. */
+  durationMs(key: string, minSeconds = 0): number {
+    const accept = (value: unknown) => {
+      const durationMs = typeof value === 'string' ? parseDurationMs(value) : null;
+      return durationMs === null || durationMs < minSeconds * 1000 ? null : durationMs;
+    };
+    const limits = `${minSeconds > 0 ? `at least ${minSeconds}s, ` : ''}at most ${Math.floor(MAX_DURATION_MS / 86_400_000)}d`;
+    return this.#read(key, `a duration with its unit, like 500ms, 30s, 10m, 24h (${limits})`, accept) ?? 0;
   }
 
   /** Milliseconds, or null for `none`. */

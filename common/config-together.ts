@@ -4,20 +4,29 @@ import type { LimitName } from './types.ts';
 
 const ON_PODS: readonly LimitName[] = ['holdPod', 'download', 'trainEpochChunk', 'checkpoint', 'upload'];
 
+/** Each with the sections that it compares. */
+const CHECKS: readonly { sections: readonly string[]; check: (config: Config, faults: string[]) => void }[] = [
+  { sections: ['queues'], check: checkQueues },
+  { sections: ['pod', 'activities'], check: checkPod },
+  { sections: ['activities', 'backend'], check: checkNotify },
+];
+
 /**
- * Checks what more than one section decides.
+ * Checks what more than one setting decides.
  *
- * @param config - each section of which is right by itself
+ * @param config - as read
  * @param faults - receives what contradicts itself
+ * @param isFaulty - whether a section is wrong by itself: nothing that it decides is checked then
  */
-export function checkTogether(config: Config, faults: string[]): void {
-  checkQueues(config, faults);
-  checkPod(config, faults);
-  if (config.limits.notify.startToCloseMs <= config.backend.timeoutMs) {
-    faults.push(
-      'activities.notify.startToClose must be longer than backend.timeout, or an answer in the last moment is lost.',
-    );
-  }
+export function checkTogether(config: Config, faults: string[], isFaulty: (section: string) => boolean): void {
+  for (const { sections, check } of CHECKS) if (!sections.some(isFaulty)) check(config, faults);
+}
+
+function checkNotify({ limits, backend }: Config, faults: string[]): void {
+  if (limits.notify.startToCloseMs > backend.timeoutMs) return;
+  faults.push(
+    'activities.notify.startToClose must be longer than backend.timeout, or an answer in the last moment is lost.',
+  );
 }
 
 function checkQueues({ queues: { control, pods } }: Config, faults: string[]): void {

@@ -29,23 +29,27 @@ export interface RabbitMqConfig {
   prefetch: number;
 }
 
-/** How to reach the bucket. */
-export interface StorageConfig {
+/** How to reach the store. */
+export interface StoreConfig {
   /** S3-compatible endpoint, or null for AWS itself. */
   endpoint: string | null;
   region: string;
   accessKeyId: string;
   secretAccessKey: string;
   sessionToken: string | null;
+  checksums: 'when-required' | 'when-supported';
+  /** Directory below which `file://` images may lie, or null: refused. */
+  fileUriRoot: string | null;
+}
+
+/** The store, and what is kept in our bucket. */
+export interface StorageConfig extends StoreConfig {
   /** Bucket of checkpoints and weights. */
   bucket: string;
-  checksums: 'when-required' | 'when-supported';
   /** Newest checkpoints kept of a job under way. */
   keepCheckpoints: number;
   /** Newest checkpoints kept of a job that has succeeded. */
   keepFinalCheckpoints: number;
-  /** Directory below which `file://` images may lie, or null: refused. */
-  fileUriRoot: string | null;
 }
 
 /** How to reach the backend. */
@@ -70,9 +74,9 @@ export interface PreviewConfig {
   /** False: a pod draws none. */
   enabled: boolean;
   sheet: SheetStyle;
-  /** Share of a pod's time that drawing may take, but for the first and the last sheet of a job. */
+  /** Share of a pod's time that drawing may take, but for the first and the last sheet of a job; failures count. */
   maxShare: number;
-  /** A sheet that takes longer is given up, and with it those of later checkpoints on this pod. */
+  /** A sheet that takes longer is given up. */
   timeLimitMs: number;
 }
 
@@ -95,6 +99,14 @@ export interface TrainerConfig {
   /** Where downloaded base models are kept. */
   cacheDirectory: string;
   hub: HubConfig;
+}
+
+/** The base model of a command. */
+export interface BaseModelConfig {
+  /** See `resolveBaseModel`. */
+  source: string;
+  /** Where it is fetched from; null: it lies in no bucket. */
+  store: StoreConfig | null;
 }
 
 /** What a pod needs. */
@@ -133,6 +145,8 @@ export interface Config {
   training: TrainingDefaults;
   previews: PreviewConfig;
   trainer: TrainerConfig;
+  /** Of a command that trains or draws by itself; null where none is named. */
+  baseModel: BaseModelConfig | null;
   /** Scratch space for pictures and checkpoints, shared by all workers of this machine. */
   workDirectory: string;
   /** Role pod. */

@@ -9,13 +9,13 @@ import {
   readBackend,
   readPod,
   readRabbitMq,
-  readStorage,
   readTemporal,
   readTrainer,
   readTraining,
   readWorkDirectory,
 } from './config-sections.ts';
 import type { Sources } from './config-sections.ts';
+import { readStorage } from './config-storage.ts';
 import { fileFault } from './file-fault.ts';
 import { ConfigError, Environment, Section, overlay } from './config-source.ts';
 import { checkTogether } from './config-together.ts';
@@ -40,6 +40,11 @@ export interface LoadConfigOptions {
   roles?: readonly Role[];
   /** False where nothing calls the backend, so that its URL is not demanded. Default: true, where there is a role. */
   needsBackend?: boolean;
+  /**
+   * Where a command fetches a base model by itself: what its command line names, null: nothing, so that `BASE_MODEL` counts.
+   * The keys of the store are demanded where it lies in a bucket.
+   */
+  model?: string | null;
 }
 
 function readYaml(file: string, faults: string[], namedBy: string | null = null): unknown {
@@ -108,7 +113,7 @@ export function loadConfig(options: LoadConfigOptions = {}): Config {
       applicationAttempts: workflow.integer('applicationAttempts', 1, 100),
     },
     rabbitmq: readRabbitMq(sources),
-    storage: readStorage(sources),
+    ...readStorage(sources, options.model),
     backend: readBackend(sources),
     training: readTraining(sources),
     previews: readPreviews(sources),
@@ -121,9 +126,15 @@ export function loadConfig(options: LoadConfigOptions = {}): Config {
   queues.finish();
   workflow.finish();
   root.finish();
-  if (faults.length === 0) checkTogether(config, faults);
+  const alone = [...faults];
+  checkTogether(config, faults, (name) => alone.some((fault) => isAbout(fault, `${root.path}.${name}`)));
   if (faults.length > 0) throw new ConfigError(faults);
   return config;
+}
+
+/** Whether a fault is of a section itself or of one of its settings. */
+function isAbout(fault: string, section: string): boolean {
+  return fault.startsWith(`${section}.`) || fault.startsWith(`${section} `);
 }
 
 function readSearchAttributes(section: Section): Config['searchAttributes'] {

@@ -47,6 +47,24 @@ export class InvalidRequestError extends BrushworkError {
   readonly retryable = false;
 }
 
+/** Thrown when what is to be read is longer than allowed; knows what was seen of it. */
+export class TooLongError extends InvalidRequestError {
+  /** Of all of it; null where nobody has said. */
+  readonly sizeBytes: number | null;
+  /** Its first bytes, as many as came. */
+  readonly start: Uint8Array;
+
+  /**
+   * @param message - names it and the limit
+   * @param seen - what is known of it
+   */
+  constructor(message: string, { sizeBytes, start }: { sizeBytes: number | null; start: Uint8Array }) {
+    super(message);
+    this.sizeBytes = sizeBytes;
+    this.start = start;
+  }
+}
+
 /** Thrown when another task of the same style is still training. */
 export class TrainingInProgressError extends BrushworkError {
   readonly code = 'TRAINING_IN_PROGRESS';

@@ -102,6 +102,8 @@ export function configSecrets(config: Config): string[] {
     config.backend.token,
     config.storage?.secretAccessKey,
     config.storage?.sessionToken,
+    config.baseModel?.store?.secretAccessKey,
+    config.baseModel?.store?.sessionToken,
     config.trainer.hub.token,
   ];
   const { apiKey } = config.temporal.connection;

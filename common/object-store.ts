@@ -60,7 +60,7 @@ export interface StoreCallOptions {
 
 /** Options of reads: nothing from outside is read without a cap. */
 export interface StoreReadOptions extends StoreCallOptions {
-  /** Longer objects are refused with `InvalidRequestError` before the cap is passed. */
+  /** Longer objects are refused with `TooLongError`; nothing of them is left on the disk. */
   maxBytes: number;
 }
 

@@ -67,8 +67,8 @@ export interface SheetRequest extends SampleSettings {
   /** Of the first row; each further row has the next one. */
   seed: number;
   /**
-   * Side of each picture, or of the square that a picture of a job with aspect buckets has the area of; null: as they are
-   * trained.
+   * Side of each picture, or of the square that a picture of a job with aspect buckets has the area of; null, or more than
+   * they are trained in: as they are trained.
    */
   sidePx: number | null;
   /** Epochs done, for the title. */

@@ -10,6 +10,8 @@ export interface TrainingConfigKey {
   /** Smallest and largest allowed number, or number of characters of a text, both included. */
   min: number;
   max: number;
+  /** Numbers between its multiples are refused; 0: none are. */
+  multipleOf: number;
   /** What a choice may be. */
   choices: readonly string[];
   /** True where `null` switches the knob off. */
@@ -27,7 +29,7 @@ export interface TrainingConfigKey {
 type Shape = Omit<TrainingConfigKey, 'meaning'>;
 type Field = keyof TrainingConfig;
 
-const BLANK = { min: 0, max: 0, choices: [], nullable: false, inFingerprint: 'always' } as const;
+const BLANK = { min: 0, max: 0, multipleOf: 0, choices: [], nullable: false, inFingerprint: 'always' } as const;
 
 const integer = (field: Field, value: number | null, min: number, max: number): Shape => {
   return { ...BLANK, field, default: value, kind: 'integer', min, max };
@@ -79,7 +81,8 @@ export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> =
   },
   optimizer: {
     ...later(choice('optimizer', 'adamw', OPTIMIZERS)),
-    meaning: '"lion" halves the state and wants a lower rate and more decay; "prodigy" finds its rate by itself.',
+    meaning:
+      '"adamw" suits most jobs; "lion" halves the state, with a lower rate and more decay; "prodigy" saves the search for a rate.',
   },
   learning_rate: {
     ...decimal('learningRate', null, 1e-8, 1),
@@ -95,11 +98,13 @@ export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> =
   },
   weight_decay: {
     ...decimal('weightDecay', 0.01, 0, 1),
-    meaning: 'Decoupled decay of the LoRA weights.',
+    meaning:
+      'Share of the LoRA weights, times the learning rate, that a step takes off: raise it where long runs overfit; 0.1 with Lion.',
   },
   epochs: {
     ...integer('epochs', null, 1, 1000),
-    meaning: 'Passes over all pictures; unset: about 4000 steps, see defaultEpochs.',
+    meaning:
+      'Passes over all pictures: more where the style is weak, fewer where pictures come back whole; unset: about 4000 steps, 100 to 500.',
   },
   batch_size: {
     ...integer('batchSize', 1, 1, 16),
@@ -144,16 +149,19 @@ export const TRAINING_CONFIG_KEYS: Readonly<Record<string, TrainingConfigKey>> =
   },
   mixed_precision: {
     ...choice('mixedPrecision', null, MIXED_PRECISIONS),
-    meaning: 'How frozen weights are held: "no", "fp16" or "bf16"; unset: fp16 on a GPU, no on a CPU.',
+    meaning:
+      'How frozen weights are held: "fp16" is quick and the finer half; "bf16" has float32\'s range, for jobs whose loss is not finite in fp16; "no" is exact and slow; unset: fp16 on a GPU, no on a CPU.',
   },
   resolution: {
     ...integer('resolutionPx', 512, 64, 1024),
+    multipleOf: 8,
     meaning:
-      'Side of square training pictures in pixels, a multiple of 64 for SD 1.5, which knows 512; no bucket has a greater area.',
+      'Side of square training pictures in pixels, a multiple of 64 for SD 1.5, which knows 512: higher for fine detail, lower to try things; no bucket has a greater area.',
   },
   resize_mode: {
     ...later(choice('resizeMode', 'crop', RESIZE_MODES)),
-    meaning: '"crop" makes squares of the middle, "stretch" of the whole; "bucket" keeps shapes, in several sizes.',
+    meaning:
+      '"crop" makes squares of the middle, for what is about square; "stretch" of the whole, bent, where nothing may be cut off; "bucket" keeps shapes, in several sizes, for wide and tall pictures.',
   },
   repeats: {
     ...later(integer('repeats', 1, 1, 20)),

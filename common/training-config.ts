@@ -33,7 +33,8 @@ function faultOf(name: string, key: TrainingConfigKey, value: unknown): string |
   if (typeof value !== 'number' || !(value >= key.min && value <= key.max))
     return `${name} must be ${range}, but is ${show}`;
   if (key.kind === 'integer' && !Number.isInteger(value)) return `${name} must be ${range}, but is ${show}`;
-  if (key.field === 'resolutionPx' && value % 8 !== 0) return `${name} must be a multiple of 8, but is ${show}`;
+  if (key.multipleOf > 0 && value % key.multipleOf !== 0)
+    return `${name} must be a multiple of ${key.multipleOf}, but is ${show}`;
   return null;
 }
 

@@ -10,7 +10,7 @@ import {
   PutObjectCommand,
   S3Client,
 } from '@aws-sdk/client-s3';
-import type { StorageConfig } from '../common/config.ts';
+import type { StoreConfig } from '../common/config.ts';
 import { InternalError, StorageUnavailableError } from '../common/errors.ts';
 import { PROBE_PREFIX } from '../common/object-store.ts';
 import type {
@@ -43,7 +43,7 @@ const show = ({ bucket, key }: ObjectLocation) => `s3://${bucket}/${key}`;
  *
  * @param config - endpoint, credentials and what local files may be read
  */
-export function createObjectStore(config: StorageConfig): ObjectStore {
+export function createObjectStore(config: StoreConfig): ObjectStore {
   return new S3ObjectStore(config);
 }
 
@@ -52,7 +52,7 @@ class S3ObjectStore implements ObjectStore {
   readonly #fetcher: UrlFetcher;
   readonly #fileUriRoot: string | null;
 
-  constructor(config: StorageConfig) {
+  constructor(config: StoreConfig) {
     this.#client = new S3Client(s3ClientOptions(config));
     this.#fetcher = new UrlFetcher(config.endpoint);
     this.#fileUriRoot = config.fileUriRoot;

@@ -1,5 +1,5 @@
 import type { S3ClientConfig } from '@aws-sdk/client-s3';
-import type { StorageConfig } from '../common/config.ts';
+import type { StoreConfig } from '../common/config.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const IDLE_TIMEOUT_MS = 60_000;
@@ -14,7 +14,7 @@ const SILENT = { trace: silence, debug: silence, info: silence, warn: silence, e
  *
  * @param config - endpoint and credentials
  */
-export function s3ClientOptions(config: StorageConfig): S3ClientConfig {
+export function s3ClientOptions(config: StoreConfig): S3ClientConfig {
   const checksums = config.checksums === 'when-required' ? 'WHEN_REQUIRED' : 'WHEN_SUPPORTED';
   return {
     region: config.region,

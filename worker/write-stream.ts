@@ -2,7 +2,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { Readable } from 'node:stream';
-import { InvalidRequestError, StorageUnavailableError } from '../common/errors.ts';
+import { StorageUnavailableError, TooLongError } from '../common/errors.ts';
 import type { TransferResult } from '../common/object-store.ts';
 
 /** What is known about a body before it is read. */
@@ -19,8 +19,29 @@ function hangUp(body: AsyncIterable<Uint8Array>): void {
   if (body instanceof Readable) body.destroy();
 }
 
-function tooLong({ name, maxBytes }: BodyLimits): InvalidRequestError {
-  return new InvalidRequestError(`${name} is larger than the ${maxBytes} bytes that are allowed.`);
+/** So much of a body that is too long is kept: it shows what it would have been. */
+const START_BYTES = 64 * 2 ** 10;
+
+function tooLong({ name, announcedBytes, maxBytes }: BodyLimits, chunks: Uint8Array[]): TooLongError {
+  const seen = { sizeBytes: announcedBytes, start: Buffer.concat(chunks) };
+  return new TooLongError(`${name} is larger than the ${maxBytes} bytes that are allowed.`, seen);
+}
+
+/** What a body begins with, as far as it comes. */
+async function startOf(body: AsyncIterable<Uint8Array>): Promise<Uint8Array[]> {
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  try {
+    for await (const chunk of body) {
+      chunks.push(chunk);
+      sizeBytes += chunk.byteLength;
+      if (sizeBytes >= START_BYTES) break;
+    }
+  } catch {
+    // It is too long, however little of it comes.
+  }
+  hangUp(body);
+  return chunks;
 }
 
 /**
@@ -37,18 +58,19 @@ export function rangeStart(contentRange: unknown): number | null {
 /**
  * Passes a body on chunk by chunk, under its cap.
  *
- * @throws InvalidRequestError when it is longer than `maxBytes`
+ * @throws TooLongError when it is longer than `maxBytes`
  * @throws StorageUnavailableError when it is shorter or longer than announced
  */
 export async function* limited(body: AsyncIterable<Uint8Array>, limits: BodyLimits): AsyncGenerator<Uint8Array> {
   if (limits.announcedBytes !== null && limits.announcedBytes > limits.maxBytes) {
-    hangUp(body);
-    throw tooLong(limits);
+    throw tooLong(limits, await startOf(body));
   }
+  const start: Uint8Array[] = [];
   let sizeBytes = 0;
   for await (const chunk of body) {
+    if (sizeBytes < START_BYTES) start.push(chunk);
     sizeBytes += chunk.byteLength;
-    if (sizeBytes > limits.maxBytes) throw tooLong(limits);
+    if (sizeBytes > limits.maxBytes) throw tooLong(limits, start);
     yield chunk;
   }
   if (limits.announcedBytes !== null && sizeBytes !== limits.announcedBytes) {
@@ -61,7 +83,7 @@ export async function* limited(body: AsyncIterable<Uint8Array>, limits: BodyLimi
 /**
  * Reads a body into memory, under its cap.
  *
- * @throws InvalidRequestError, StorageUnavailableError as {@link limited}
+ * @throws TooLongError, StorageUnavailableError as {@link limited}
  */
 export async function collect(body: AsyncIterable<Uint8Array>, limits: BodyLimits): Promise<Buffer> {
   const chunks: Uint8Array[] = [];

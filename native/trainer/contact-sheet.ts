@@ -55,13 +55,14 @@ export function rowsOf(
  * pictures are in.
  *
  * @param trained - sizes of the job's pictures
- * @param sidePx - of a square; a bucket has about its area; null: the sizes are those of the training
+ * @param sidePx - of a square; a bucket has about its area; null, or more than they are trained in: as they are trained
  */
 export function pictureSize(trained: readonly SizePx[], sidePx: number | null): SizePx {
   // Of equals the first, by width: which one does not matter, but it has to be the same in every sheet.
   const [commonest] = countBySize(trained).sort((a, b) => b.count - a.count);
   if (commonest === undefined) throw new InternalError('A job without pictures has no contact sheet.');
-  if (sidePx === null) return commonest.size;
+  const { widthPx, heightPx } = commonest.size;
+  if (sidePx === null || sidePx ** 2 >= widthPx * heightPx) return commonest.size;
   return trainedSize(commonest.size, sidePx, isSquare(commonest.size) ? 'crop' : 'bucket');
 }
 

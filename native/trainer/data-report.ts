@@ -8,13 +8,14 @@ import type { SizePx } from './aspect-buckets.ts';
 import { captionFile, readCaption, withTriggerWord } from './caption.ts';
 import { listPictures } from './dataset.ts';
 import { holdOut } from './held-out-pictures.ts';
-import { PictureFault } from './picture.ts';
-import { type PictureFacts, type PicturePlan, hashDistance, inspectPicture } from './picture-facts.ts';
+import { PictureFault, type PictureLimits, sizeFault, unknownSizeFault } from './picture.ts';
+import { type PictureFacts, type PicturePlan, hashDistance, headFacts, inspectPicture } from './picture-facts.ts';
 
 /** One picture of a {@link DataReport}. */
 export interface PictureReport extends PictureFacts {
   /** File name. */
   name: string;
+  /** 0 where it can't be told. */
   sizeBytes: number;
   /** Of the file, lower-case hex. */
   sha256: string;
@@ -95,6 +96,25 @@ export async function inspectFile(directory: string, name: string, options: Insp
     report.faults.push(error.message);
   }
   return report;
+}
+
+/**
+ * Looks at what a picture begins with that is too big to be fetched. Only a file that can't be read makes it reject.
+ *
+ * @param directory - that holds it
+ * @param name - of the file with the picture's first bytes
+ * @param sizeBytes - of the whole; null where nobody has said
+ * @param limits - what is refused
+ */
+export async function inspectStart(
+  directory: string,
+  name: string,
+  sizeBytes: number | null,
+  limits: PictureLimits,
+): Promise<PictureReport> {
+  const head = await headFacts(await readFile(join(directory, name)));
+  const fault = (sizeBytes === null ? null : sizeFault(sizeBytes, limits)) ?? unknownSizeFault(limits);
+  return { ...faultyReport(name, fault), ...head, sizeBytes: sizeBytes ?? 0 };
 }
 
 /**

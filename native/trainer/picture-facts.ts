@@ -6,8 +6,10 @@ import {
   JOB_PICTURE_LIMITS,
   LOCAL_PICTURE_LIMITS,
   PictureFault,
+  type PictureFormat,
   type PictureLimits,
   decodeThumbnail,
+  formatOf,
   openPicture,
   sideFault,
   sizeFault,
@@ -26,7 +28,7 @@ export interface PicturePlan {
 /** What one picture is, and what becomes of it. */
 export interface PictureFacts {
   /** Null where even that can't be told. */
-  format: 'jpeg' | 'png' | 'webp' | null;
+  format: PictureFormat | null;
   /** Upright, before resizing; null where it can't be told. */
   widthPx: number | null;
   heightPx: number | null;
@@ -82,8 +84,7 @@ export async function inspectPicture(bytes: Uint8Array, plan: PicturePlan): Prom
     const size = uprightSize(metadata);
     const { widthPx, heightPx } = size;
     const target = trainedSize(size, plan.resolutionPx, plan.resizeMode);
-    const format = FORMATS.find((known) => known === metadata.format) ?? null;
-    Object.assign(facts, { format, ...size, trainedSize: target, colours: coloursOf(metadata) });
+    Object.assign(facts, { format: formatOf(bytes), ...size, trainedSize: target, colours: coloursOf(metadata) });
     facts.faults.push(...faultsOf(sideFault(widthPx, heightPx, plan.limits)));
     facts.doubts.push(...serviceDoubts(plan, sideFault(widthPx, heightPx, JOB_PICTURE_LIMITS)));
     const thumbnail = await decodeThumbnail(bytes, THUMBNAIL_PX);
@@ -99,7 +100,23 @@ export async function inspectPicture(bytes: Uint8Array, plan: PicturePlan): Prom
   return facts;
 }
 
-const FORMATS = ['jpeg', 'png', 'webp'] as const;
+/** What can be told from the start of a file. */
+export type HeadFacts = Pick<PictureFacts, 'format' | 'widthPx' | 'heightPx' | 'colours'>;
+
+/**
+ * Looks at what a file begins with: of most pictures that shows all but the pixels.
+ *
+ * @param start - its first bytes
+ */
+export async function headFacts(start: Uint8Array): Promise<HeadFacts> {
+  try {
+    const { metadata } = await openPicture(start, LOCAL_PICTURE_LIMITS);
+    return { format: formatOf(start), ...uprightSize(metadata), colours: coloursOf(metadata) };
+  } catch (error) {
+    if (!(error instanceof PictureFault)) throw error;
+    return { format: formatOf(start), widthPx: null, heightPx: null, colours: null };
+  }
+}
 
 function faultsOf(fault: string | null): string[] {
   return fault === null ? [] : [fault];

@@ -1,7 +1,7 @@
 // Entry of the process that looks at strangers' pictures: forked by PictureInspector, never run by hand.
 import { writeFileSync } from 'node:fs';
 import sharp from 'sharp';
-import { inspectFile } from './data-report.ts';
+import { inspectFile, inspectStart } from './data-report.ts';
 import { JOB_PICTURE_LIMITS } from './picture.ts';
 import type { InspectAnswer, InspectRequest, InspectorMessage } from './picture-inspector.ts';
 
@@ -18,9 +18,11 @@ try {
 }
 sharp.cache(false);
 
-async function answer({ directory, name, options }: InspectRequest): Promise<InspectAnswer> {
+async function answer({ directory, name, options, startOf }: InspectRequest): Promise<InspectAnswer> {
+  const limits = JOB_PICTURE_LIMITS;
   try {
-    return { report: await inspectFile(directory, name, { ...options, limits: JOB_PICTURE_LIMITS }) };
+    if (startOf !== undefined) return { report: await inspectStart(directory, name, startOf.sizeBytes, limits) };
+    return { report: await inspectFile(directory, name, { ...options, limits }) };
   } catch (error) {
     return { failure: error instanceof Error ? error.message : String(error) };
   }

@@ -11,6 +11,8 @@ export interface InspectRequest {
   name: string;
   /** What is refused is not the parent's to say: a job's pictures have one set of limits. */
   options: Omit<InspectOptions, 'limits'>;
+  /** Where the file holds but the first bytes of one that is too big: the size of the whole, null where nobody has said. */
+  startOf?: { sizeBytes: number | null };
 }
 
 /** What the child answers: a report, or why even that can't be made. */
@@ -56,7 +58,7 @@ export class PictureInspector {
   }
 
   /**
-   * Looks at one picture and its caption, as `inspectFile` does; a picture that crashes the decoder has that as its fault.
+   * Looks at one picture and its caption, as `inspectFile` does, or at its start, as `inspectStart` does; a picture that crashes the decoder has that as its fault.
    *
    * @param request - where it lies, and what is going to be done with it
    * @throws InternalError when it can't be looked at for a reason that is not the picture's

@@ -96,7 +96,7 @@ export async function openPicture(
 ): Promise<{ image: Sharp; metadata: Metadata }> {
   const tooBig = sizeFault(bytes.length, limits);
   if (tooBig !== null) throw new PictureFault(tooBig);
-  if (!hasKnownSignature(bytes)) throw new PictureFault('is not a JPEG, PNG or WebP');
+  if (formatOf(bytes) === null) throw new PictureFault('is not a JPEG, PNG or WebP');
   const image = sharp(bytes, { failOn: 'error', limitInputPixels: MAX_PIXEL_COUNT, pages: 1 });
   const metadata = await image.metadata().catch((error: unknown) => {
     throw undecodable(error);
@@ -116,6 +116,15 @@ export async function openPicture(
 export function sizeFault(sizeBytes: number, limits: PictureLimits): string | null {
   if (sizeBytes <= limits.maxBytes) return null;
   return `has ${megabytes(sizeBytes)}, more than the ${megabytes(limits.maxBytes)} allowed`;
+}
+
+/**
+ * What is wrong with a file of which nobody knows how much bigger it is than allowed.
+ *
+ * @param limits - what to refuse
+ */
+export function unknownSizeFault(limits: PictureLimits): string {
+  return `has more than the ${megabytes(limits.maxBytes)} allowed`;
 }
 
 /**
@@ -181,11 +190,20 @@ function undecodable(error: unknown): PictureFault {
   return new PictureFault(`can't be decoded (${reasonOf(error)})`, { cause: error });
 }
 
-/** Looks at the first bytes so that no other decoder (SVG, TIFF, …) is ever reached by a customer's file. */
-function hasKnownSignature(bytes: Uint8Array): boolean {
+/** Formats that pictures may have. */
+export type PictureFormat = 'jpeg' | 'png' | 'webp';
+
+/**
+ * Looks at the first bytes, so that no other decoder (SVG, TIFF, …) is ever reached by a customer's file.
+ *
+ * @param bytes - a file, or its first 12 bytes
+ * @returns null for any other format
+ */
+export function formatOf(bytes: Uint8Array): PictureFormat | null {
   const head = Buffer.from(bytes.subarray(0, 12)).toString('latin1');
-  const isWebp = head.startsWith('RIFF') && head.slice(8, 12) === 'WEBP';
-  return head.startsWith('\xff\xd8\xff') || head.startsWith('\x89PNG\r\n\x1a\n') || isWebp;
+  if (head.startsWith('\xff\xd8\xff')) return 'jpeg';
+  if (head.startsWith('\x89PNG\r\n\x1a\n')) return 'png';
+  return head.startsWith('RIFF') && head.slice(8, 12) === 'WEBP' ? 'webp' : null;
 }
 
 /** First line of libvips' words, without the names of its functions. */

@@ -46,11 +46,16 @@ function rowOf(picture: PictureReport, isHeldOut: boolean): string[] {
   const short = text.length > MAX_CAPTION_LENGTH ? `${text.slice(0, MAX_CAPTION_LENGTH - 1)}…` : text;
   return [
     name,
-    widthPx === null ? '' : `${widthPx}×${heightPx}, ${fileSize(sizeBytes)}`,
-    format === null ? '' : `${format}, ${colours}`,
+    listed(widthPx === null ? null : `${widthPx}×${heightPx}`, sizeBytes === 0 ? null : fileSize(sizeBytes)),
+    listed(format, colours),
     captionFrom === 'file' ? short : `(${short})`,
     [...done, ...(isHeldOut ? ['held out of training'] : [])].join(', '),
   ].map(printable);
+}
+
+/** Those that are known. */
+function listed(...facts: (string | null)[]): string {
+  return facts.filter((fact) => fact !== null).join(', ');
 }
 
 /** Only where there are several. */

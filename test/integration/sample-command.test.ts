@@ -64,6 +64,22 @@ describe('brushwork sample', function () {
     assert.deepEqual([width, height], [32, 48]);
   });
 
+  it('takes the base model of the environment, and draws into the folder drawn by itself', async () => {
+    await scene.trainer.prepare(scene.jobOf(), null, NEVER);
+    await scene.trainer.exportWeights(scene.inside('style'));
+    rmSync(scene.inside('drawn'), { recursive: true, force: true });
+    const { stdout } = await execute(
+      process.execPath,
+      [
+        ...[CLI, 'sample', '--lora', 'style/lora_weights.safetensors', '--prompt', 'sunset'],
+        ...['--size', String(SIDE_PX), '--steps', '1', '--threads', '1'],
+      ],
+      { cwd: scene.inside(), env: { ...process.env, BASE_MODEL: 'model' } },
+    );
+    assert.match(stdout, /^drawn\/1-seed-0\.png: sunset /);
+    assert.ok(existsSync(scene.inside('drawn/1-seed-0.png')));
+  });
+
   it('says in one line what it can not use', async () => {
     writeFileSync(scene.inside('note.safetensors'), 'not a LoRA at all');
     for (const [more, complaint] of [

@@ -3,6 +3,8 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import sharp from 'sharp';
 import { parse } from 'yaml';
+import { readPreviews } from '../../common/config-previews.ts';
+import { Section } from '../../common/config-source.ts';
 import { ERROR_CLASSES } from '../../common/errors.ts';
 import { TRAINING_CONFIG_KEYS } from '../../common/training-config-keys.ts';
 import type { TrainingConfigKey } from '../../common/training-config-keys.ts';
@@ -62,7 +64,8 @@ function anchorsOf(text: string): string[] {
 
 function keyRow(name: string, key: TrainingConfigKey): string[] {
   const value = key.default === null ? (key.nullable ? '`null`' : 'unset') : `\`${code(key.default)}\``;
-  const numbers = `${key.kind === 'integer' ? 'whole number, ' : ''}${key.min} to ${key.max}`;
+  const kind = key.multipleOf > 0 ? `multiple of ${key.multipleOf}, ` : key.kind === 'integer' ? 'whole number, ' : '';
+  const numbers = `${kind}${key.min} to ${key.max}`;
   const ranges = {
     integer: numbers,
     number: numbers,
@@ -76,6 +79,11 @@ function keyRow(name: string, key: TrainingConfigKey): string[] {
 /** A value as it is written in a configuration. */
 function code(value: string | number | boolean): string {
   return typeof value === 'string' ? JSON.stringify(value) : String(value);
+}
+
+/** The same of any value. */
+function written(value: unknown): string {
+  return JSON.stringify(value).replaceAll('","', '", "');
 }
 
 function isSetting(settings: unknown, name: string): boolean {
@@ -148,6 +156,35 @@ describe('docs', () => {
   it('training.md lists the keys of a training configuration as they are', () => {
     const expected = Object.entries(TRAINING_CONFIG_KEYS).map(([name, key]) => keyRow(name, key));
     assert.deepEqual(tableRows(read('docs/training.md'), 'key', 'default', 'range'), expected);
+  });
+
+  it('drawing.md lists the settings of contact sheets as they are', () => {
+    const { previews } = parse(read('temporal.yaml')) as { previews: Record<string, unknown> };
+    const rows = tableRows(read('docs/drawing.md'), 'setting', 'default', 'range');
+    const expected = Object.entries(previews).map(([name, value]) => [`\`${name}\``, `\`${written(value)}\``]);
+    assert.deepEqual(
+      rows.map(([name, value]) => [name, value]),
+      expected,
+    );
+    const faultsWith = (name: string, value: unknown): string[] => {
+      const faults: string[] = [];
+      const root = new Section('temporal.yaml', { previews: { ...previews, [name]: value } }, faults);
+      readPreviews({ root });
+      return faults;
+    };
+    let limits = 0;
+    for (const [name = '', , range = ''] of rows) {
+      const [, step, min, max] =
+        /^(?:whole number, |multiple of (\d+), )?(\d+) to (\d+)(?:, or `none`)?$/.exec(range) ?? [];
+      if (min === undefined) continue;
+      const key = name.slice(1, -1);
+      const past = Number(step ?? 1);
+      assert.deepEqual([...faultsWith(key, Number(min)), ...faultsWith(key, Number(max))], [], key);
+      assert.equal(faultsWith(key, Number(min) - past).length, 1, key);
+      assert.equal(faultsWith(key, Number(max) + past).length, 1, key);
+      limits += 1;
+    }
+    assert.equal(limits, 5);
   });
 
   it('README.md names every key of a training configuration', () => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { ActivityNotFoundError } from '@temporalio/client';
 import type { Client } from '@temporalio/client';
+import sharp from 'sharp';
 import { createPicturesActivities } from '../../../activities/index.ts';
 import type { InspectPicturesInput, InspectPicturesResult } from '../../../common/activity-types.ts';
 import type { DataReport } from '../../../native/trainer/data-report.ts';
@@ -67,6 +68,37 @@ describe('inspectPictures', () => {
     assert.match(written('txt'), /^3\.png +256×256.*a hill of its own/m);
     assert.match(written('txt'), /10 pictures: 9 good, 1 doubtful/);
     assert.deepEqual(beats.at(-1), { pictures: 10, total: 10 });
+    assert.deepEqual(readdirSync(pod.directory), []);
+  });
+
+  it('tells what is known of pictures that are too big to be fetched', async () => {
+    const rest = Buffer.alloc(12 * 2 ** 20);
+    const noisy = await noise(1, 400, 300);
+    const jpeg = await sharp(await noise(2, 1200, 800))
+      .jpeg({ quality: 100 })
+      .toBuffer();
+    pod.store.objects.set('in/1.png', Buffer.concat([noisy, rest]).subarray(0, rest.length));
+    pod.store.web.set('https://pictures.example/2.jpg', Buffer.concat([jpeg, rest]));
+    pod.store.objects.set('in/3.png', rest);
+    const images = [...uris.slice(0, 2), 'https://pictures.example/2.jpg', ...uris.slice(3)];
+    await assert.rejects(run({ images }), {
+      type: 'IMAGE_INVALID',
+      message:
+        "3 of 10 images can't be used: s3://bucket/in/1.png has 12.0 MiB, more than the 10.0 MiB allowed; " +
+        'https://pictures.example/2.jpg has more than the 10.0 MiB allowed; ' +
+        's3://bucket/in/3.png has 12.0 MiB, more than the 10.0 MiB allowed. Replace or remove them.',
+    });
+    const facts = report().pictures.map(({ sizeBytes, format, widthPx, heightPx, faults }) => {
+      return [sizeBytes, format, widthPx, heightPx, faults];
+    });
+    assert.deepEqual(facts.slice(1, 4), [
+      [rest.length, 'png', 400, 300, ['has 12.0 MiB, more than the 10.0 MiB allowed']],
+      [0, 'jpeg', 1200, 800, ['has more than the 10.0 MiB allowed']],
+      [rest.length, null, null, null, ['has 12.0 MiB, more than the 10.0 MiB allowed']],
+    ]);
+    assert.match(written('txt'), /^1\.png +400×300, 12 MiB +png, RGB .*\n {2}! has 12\.0 MiB/m);
+    assert.match(written('txt'), /^2\.jpg +1200×800 +jpeg, RGB .*\n {2}! has more than/m);
+    assert.match(written('txt'), /^3\.png +12 MiB +\(/m);
     assert.deepEqual(readdirSync(pod.directory), []);
   });
 

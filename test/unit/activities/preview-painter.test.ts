@@ -51,14 +51,45 @@ describe('PreviewPainter', () => {
     assert.equal(pod.trainer.calls.length, 4);
   });
 
-  it('gives up for this job after a failure, and says why', async () => {
+  const fail = () => Promise.reject(new GpuOutOfMemoryError('no room'));
+  const succeed = () => Promise.resolve();
+
+  it('goes on after a failure, which may be an accident, and says why', async () => {
     const painter = painterWith();
-    pod.trainer.onSheet = () => Promise.reject(new GpuOutOfMemoryError('no room'));
-    assert.equal(await painter.draw(job(), at(10), NEVER, log), null);
-    pod.trainer.onSheet = () => Promise.resolve();
-    assert.equal(await painter.draw(job(), at(20), NEVER, log), null);
-    assert.deepEqual(warnings, [{ reason: 'no room' }]);
+    for (const epoch of [10, 30]) {
+      pod.trainer.onSheet = fail;
+      assert.equal(await painter.draw(job(), at(epoch), NEVER, log), null);
+      pod.trainer.onSheet = succeed;
+      assert.notEqual(await painter.draw(job(), at(epoch + 10), NEVER, log), null);
+    }
+    assert.deepEqual(
+      warnings,
+      [10, 30].map((epoch) => ({ epoch, reason: 'no room' })),
+    );
+  });
+
+  it('gives up for this job after two failures in a row, but for its last sheet', async () => {
+    const painter = painterWith();
+    pod.trainer.onSheet = fail;
+    for (const epoch of [10, 20]) assert.equal(await painter.draw(job(), at(epoch), NEVER, log), null);
+    pod.trainer.onSheet = succeed;
+    assert.equal(await painter.draw(job(), at(30), NEVER, log), null);
     assert.notEqual(await painter.draw(job('another'), at(10), NEVER, log), null);
+    pod.trainer.onSheet = fail;
+    for (const epoch of [10, 20]) assert.equal(await painter.draw(job(), at(epoch), NEVER, log), null);
+    pod.trainer.onSheet = succeed;
+    assert.notEqual(await painter.draw(job(), at(40, true), NEVER, log), null, 'the last is always tried');
+  });
+
+  it('counts the time of a failure as that of a sheet', async () => {
+    const painter = painterWith({ maxShare: 0.25 });
+    pod.trainer.onSheet = () => sleep(60).then(fail);
+    assert.equal(await painter.draw(job(), at(10), NEVER, log), null);
+    pod.trainer.onSheet = succeed;
+    assert.equal(await painter.draw(job(), at(20), NEVER, log), null);
+    assert.equal(pod.trainer.calls.length, 1);
+    await sleep(250);
+    assert.notEqual(await painter.draw(job(), at(30), NEVER, log), null);
   });
 
   it('stops a sheet that takes too long', async () => {

@@ -69,8 +69,7 @@ describe('trainEpochChunk on a trainer that does not even end by SIGKILL', () =>
       scratch: pod.directory,
       minFreeDiskMiB: 0,
       rest: { reason: null },
-      store: pod.store,
-      bucket: 'bucket',
+      checkStore: async () => undefined,
     };
     const check = podCheck({ ...means, trainer });
     assert.match((await check()) ?? '', /does not end, not even by SIGKILL/);

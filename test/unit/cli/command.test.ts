@@ -24,7 +24,11 @@ const TRAIN = '--model a --images b --output c'.split(' ');
 const SAMPLE = '--model a --output b --prompt c'.split(' ');
 
 function brushwork(...args: string[]): { status: number | null; stdout: string; stderr: string } {
-  return spawnSync(process.execPath, [CLI, ...args], { encoding: 'utf8' });
+  return brushworkWith({}, ...args);
+}
+
+function brushworkWith(variables: Record<string, string>, ...args: string[]): ReturnType<typeof brushwork> {
+  return spawnSync(process.execPath, [CLI, ...args], { encoding: 'utf8', env: { ...process.env, ...variables } });
 }
 
 describe('cli/command', () => {
@@ -97,7 +101,7 @@ describe('cli/command', () => {
 });
 
 describe('the brushwork command', function () {
-  this.timeout(30_000);
+  this.timeout(60_000);
 
   for (const [name, command, args, complaint] of [
     ['train without --images', trainCommand, ['--model', 'a', '--output', 'b'], /--images is missing/],
@@ -128,6 +132,8 @@ describe('the brushwork command', function () {
     ],
     ['train with an empty --config', trainCommand, [...TRAIN, '--config', ''], /--config is empty/],
     ['inspect with an empty --config', inspectCommand, ['--images', 'a', '--config='], /--config is empty/],
+    ['train with an empty --model', trainCommand, [...TRAIN, '--model='], /--model is empty/],
+    ['sample with an empty --model', sampleCommand, [...SAMPLE, '--model='], /--model is empty/],
     ['sample with a negative seed', sampleCommand, [...SAMPLE, '--seed', '-1'], /--seed must be .*, but is "-1"/],
     ['sample with an empty --lora', sampleCommand, [...SAMPLE, '--lora', ''], /--lora is empty/],
     ['dead-letters with a code and no --move', deadLettersCommand, ['--code', 'INTERNAL'], /give --move as well/],
@@ -181,7 +187,7 @@ describe('the brushwork command', function () {
   });
 
   it('fits the width of a terminal', () => {
-    for (const { help } of [trainCommand, inspectCommand, workerCommand, makeBaseModelCommand]) {
+    for (const { help } of [trainCommand, sampleCommand, inspectCommand, workerCommand, makeBaseModelCommand]) {
       for (const line of help.split('\n')) assert.ok(line.length <= 128, line);
     }
   });
@@ -212,6 +218,29 @@ describe('the brushwork command', function () {
       assert.equal(status, 2, args.join(' '));
       assert.equal(stdout, '');
       assert.match(stderr, new RegExp(`^[^\\n]+ See: ${help}\\n$`));
+    }
+  });
+
+  it('says how a base model can be named where none is, and which keys its bucket wants', () => {
+    const keys = { AWS_ACCESS_KEY_ID: '', AWS_SECRET_ACCESS_KEY: '' };
+    for (const args of [
+      ['train', '--images', 'a', '--output', 'b'],
+      ['sample', '--prompt', 'a'],
+    ]) {
+      const none = brushworkWith({ BASE_MODEL: '' }, ...args);
+      assert.equal(none.status, 2);
+      assert.match(none.stderr, /^--model is missing, and BASE_MODEL is not set\. See: brushwork \w+ --help\n$/);
+      for (const [BASE_MODEL, more] of [
+        ['s3://models/sd15', []],
+        ['', ['--model', 's3://models/sd15']],
+      ] as const) {
+        const { status, stderr } = brushworkWith({ ...keys, BASE_MODEL }, ...args, ...more);
+        assert.equal(status, 1);
+        assert.match(
+          stderr,
+          /^The configuration has 2 faults:\n.*AWS_ACCESS_KEY_ID .* base model s3:\/\/models\/sd15\./,
+        );
+      }
     }
   });
 

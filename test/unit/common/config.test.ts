@@ -73,7 +73,7 @@ describe('loadConfig', () => {
     const { sheet, enabled, maxShare, timeLimitMs } = previews('previews: { prompts: [a hill], size: 256, steps: 5 }');
     assert.deepEqual([sheet.prompts, sheet.sidePx, sheet.stepCount], [['a hill'], 256, 5]);
     assert.deepEqual([enabled, maxShare, timeLimitMs], [true, 0.05, 60_000]);
-    assert.equal(previews('previews: { enabled: false }').sheet.sidePx, null);
+    assert.equal(previews('previews: { size: none }').sheet.sidePx, null);
     for (const [text, complaint] of [
       ['{ prompts: [] }', /previews\.prompts must be 1 to 16/],
       ['{ prompts: [" "] }', /previews\.prompts must be 1 to 16/],
@@ -81,6 +81,7 @@ describe('loadConfig', () => {
       ['{ enabled: yes }', /previews\.enabled must be true or false/],
       ['{ sampler: euler }', /previews\.sampler must be one of dpm\+\+, ddim/],
       ['{ maxShare: 5 }', /previews\.maxShare must be a number from 0 to 1/],
+      ['{ timeLimit: 0s }', /previews\.timeLimit must be a duration .*at least 1s.*, but is "?0s/],
     ] as const) {
       assert.throws(() => previews(`previews: ${text}`), complaint);
     }
@@ -148,6 +149,36 @@ describe('loadConfig', () => {
     }
   });
 
+  describe('base model of a command', () => {
+    const command = (env: Record<string, string>, model: string | null = null) => ({ env, roles: [], model });
+    const keys = { AWS_ACCESS_KEY_ID: 'key', AWS_SECRET_ACCESS_KEY: 'secret' };
+
+    it('is what its command line names, or else BASE_MODEL', () => {
+      const env = { BASE_MODEL: 'org/name' };
+      assert.deepEqual(loadConfig(command(env, 'model')).baseModel, { source: 'model', store: null });
+      assert.deepEqual(loadConfig(command(env)).baseModel, { source: 'org/name', store: null });
+      assert.equal(loadConfig(command({})).baseModel, null);
+      assert.equal(loadConfig({ env, roles: [] }).baseModel, null, 'a command that needs none');
+    });
+
+    it('comes with the store where it lies in a bucket, of which it needs no bucket of ours', () => {
+      const env = { ...keys, AWS_ENDPOINT_URL: 'https://s3.example.com', BASE_MODEL: 's3://models/sd15' };
+      const { baseModel, storage } = loadConfig(command(env));
+      assert.deepEqual([baseModel?.store?.endpoint, baseModel?.store?.accessKeyId], ['https://s3.example.com', 'key']);
+      assert.equal(storage, null);
+    });
+
+    it('says which keys are missing for a bucket, whoever names it', () => {
+      const expected = [
+        'AWS_ACCESS_KEY_ID is not set: set it to the access key of the bucket of the base model s3://models/sd15.',
+        'AWS_SECRET_ACCESS_KEY is not set: set it to the secret key that belongs to AWS_ACCESS_KEY_ID.',
+      ];
+      assert.deepEqual(faultsOf(command({}, 's3://models/sd15')), expected);
+      assert.deepEqual(faultsOf(command({ BASE_MODEL: 's3://models/sd15' })), expected);
+      assert.deepEqual(faultsOf(command({}, '/models/sd15')), []);
+    });
+  });
+
   describe('file', () => {
     it('changes only what it names', () => {
       const name = file(
@@ -213,6 +244,23 @@ describe('loadConfig', () => {
         );
       });
     }
+
+    it('names what two sections contradict each other in together with other faults', () => {
+      const name = file('pod: { fence: 20s }\nbackend: { timeout: 20s }\nbridge: { prefetch: 0 }\n');
+      const faults = faultsOf({ env: { ...ENVIRONMENT, LOG_LEVEL: 'loud' }, file: name });
+      assert.equal(faults.length, 4, faults.join('\n'));
+      for (const setting of ['pod.fence', 'notify.startToClose', 'bridge.prefetch', 'LOG_LEVEL']) {
+        assert.ok(
+          faults.some((fault) => fault.includes(setting)),
+          setting,
+        );
+      }
+    });
+
+    it('compares nothing with a section that is wrong by itself', () => {
+      const faults = faultsOf({ env: ENVIRONMENT, file: file('pod: { fence: 20 }\nbackend: [1]\n') });
+      assert.ok(!faults.some((fault) => /must be longer/.test(fault)), faults.join('\n'));
+    });
 
     it('says which file is missing, and nothing else', () => {
       const faults = faultsOf({ env: {}, file: path.join(directory, 'none.yaml') });

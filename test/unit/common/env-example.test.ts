@@ -22,7 +22,7 @@ describe('.env.example', () => {
   });
 
   it('has every variable that the configuration reads', () => {
-    const sources = ['config.ts', 'config-sections.ts'].map((name) =>
+    const sources = ['config.ts', 'config-sections.ts', 'config-storage.ts'].map((name) =>
       readFileSync(path.join(ROOT, 'common', name), 'utf8'),
     );
     const read = [...sources.join('\n').matchAll(/'([A-Z][A-Z0-9]+(?:_[A-Z0-9]+)+)'/g)].map(([, name]) => name ?? '');

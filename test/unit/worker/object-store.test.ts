@@ -6,6 +6,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import { TooLongError } from '../../../common/errors.ts';
 import type { ObjectStore } from '../../../common/object-store.ts';
 import { createObjectStore } from '../../../worker/object-store.ts';
 
@@ -59,10 +60,7 @@ describe('object store against a server that misbehaves', () => {
       accessKeyId: 'key',
       secretAccessKey: 'secret',
       sessionToken: null,
-      bucket: 'bucket',
       checksums: 'when-required',
-      keepCheckpoints: 2,
-      keepFinalCheckpoints: 1,
       fileUriRoot: path.join(directory, 'allowed'),
     });
   });
@@ -145,17 +143,33 @@ describe('object store against a server that misbehaves', () => {
     assert.deepEqual(filesLeft(), []);
   });
 
-  it('a body over the cap is refused before it is read', async () => {
-    answers = [body('x'.repeat(100))];
-    const error = { code: 'INVALID_REQUEST', message: /larger than the 99 bytes/ };
+  it('a body over the cap is refused before it is read, with what is known of it', async () => {
+    answers = [body('x'.repeat(100), { 'content-length': '100' })];
+    const start = Buffer.from('x'.repeat(100));
+    const error = { code: 'INVALID_REQUEST', message: /larger than the 99 bytes/, sizeBytes: 100, start };
     await assert.rejects(store.getBytes(location, { maxBytes: 99 }), error);
     await assert.rejects(store.downloadFile(location, file, { maxBytes: 99 }), error);
   });
 
   it('a body of unannounced length is cut at the cap', async () => {
     answers = [body('x'.repeat(100), { 'transfer-encoding': 'chunked' })];
+    const error = { code: 'INVALID_REQUEST', sizeBytes: null };
+    await assert.rejects(store.downloadFile(location, file, { maxBytes: 99 }), error);
+    assert.deepEqual(filesLeft(), []);
+  });
+
+  it('a body over the cap of which only the start comes is refused all the same', async () => {
+    answers = [truncated];
     await assert.rejects(store.downloadFile(location, file, { maxBytes: 99 }), { code: 'INVALID_REQUEST' });
     assert.deepEqual(filesLeft(), []);
+  });
+
+  it('reads little of a body that is far over the cap', async () => {
+    answers = [body('x'.repeat(20 * 2 ** 20), { 'content-length': String(20 * 2 ** 20) })];
+    await assert.rejects(store.downloadFile(location, file, { maxBytes: 2 ** 20 }), (error) => {
+      assert.ok(error instanceof TooLongError);
+      return error.sizeBytes === 20 * 2 ** 20 && error.start.length >= 2 ** 16 && error.start.length < 2 ** 18;
+    });
   });
 
   it('tries an upload again from the start of the file', async () => {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
-import { AccessDeniedError, InvalidRequestError, StorageUnavailableError } from '../../../../common/errors.ts';
+import { AccessDeniedError, StorageUnavailableError, TooLongError } from '../../../../common/errors.ts';
 import type {
   ByteRange,
   ImageLocation,
@@ -14,6 +14,10 @@ import type {
 } from '../../../../common/object-store.ts';
 
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+function tooLong(name: string, bytes: Buffer, sizeBytes: number | null): TooLongError {
+  return new TooLongError(`${name} is too long.`, { sizeBytes, start: bytes.subarray(0, 2 ** 16) });
+}
 
 /** A bucket in memory. */
 export class MemoryStore implements ObjectStore {
@@ -59,6 +63,7 @@ export class MemoryStore implements ObjectStore {
     if (location.kind === 'object') return this.downloadFile(location, file, options);
     const bytes = this.web.get(location.url);
     if (bytes === undefined) throw new AccessDeniedError('The presigned URL has expired.');
+    if (bytes.length > options.maxBytes) throw tooLong(location.url, bytes, null);
     await writeFile(file, bytes);
     return { sizeBytes: bytes.length, sha256: sha256(bytes) };
   }
@@ -69,8 +74,7 @@ export class MemoryStore implements ObjectStore {
     if (this.unavailable.has(key)) return Promise.reject(new StorageUnavailableError(`${key} is unavailable.`));
     if (this.denied.has(key)) return Promise.reject(new AccessDeniedError(`${key} is denied.`, { retryable: true }));
     const bytes = this.objects.get(key) ?? null;
-    if (bytes !== null && bytes.length > maxBytes)
-      return Promise.reject(new InvalidRequestError(`${key} is too long.`));
+    if (bytes !== null && bytes.length > maxBytes) return Promise.reject(tooLong(key, bytes, bytes.length));
     return Promise.resolve(bytes === null ? null : this.#flipped(key, bytes));
   }
 

@@ -26,6 +26,9 @@ describe('contact sheet', () => {
     const [square, wide, tall] = [size(512, 512), size(640, 384), size(384, 640)];
     assert.deepEqual(pictureSize([square, square], null), square);
     assert.deepEqual(pictureSize([square, square], 256), size(256, 256));
+    // Never larger than they are trained in.
+    assert.deepEqual(pictureSize([size(256, 256)], 384), size(256, 256));
+    assert.deepEqual(pictureSize([wide], 512), wide);
     // A side that no bucket has.
     assert.deepEqual(pictureSize([size(72, 72)], 40), size(40, 40));
     assert.deepEqual(pictureSize([square, wide, tall, wide], null), wide);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { ActivityCancelledError, ActivityNotFoundError } from '@temporalio/client';
+import { ActivityCancelledError, ActivityNotFoundError, WorkflowNotFoundError } from '@temporalio/client';
 import type { Client } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { createControlActivities, createPodActivities } from '../../../activities/index.ts';
@@ -195,9 +195,17 @@ describe('notify', () => {
   afterEach(() => pod.close());
 
   let askTemporal: () => Promise<void> = () => Promise.resolve();
+  let newestTraining: () => Promise<object> = () => Promise.reject(noTraining);
+  const noTraining = new WorkflowNotFoundError('none', 'train-style-7', undefined);
 
   const client = {
     activity: { heartbeat: () => askTemporal() },
+    workflow: {
+      getHandle: (workflowId: string) => {
+        assert.equal(workflowId, 'train-style-7');
+        return { describe: () => newestTraining() };
+      },
+    },
     withDeadline: (_deadline: number, call: () => Promise<unknown>) => call(),
     withAbortSignal: (_signal: AbortSignal, call: () => Promise<unknown>) => call(),
   } as unknown as Client;
@@ -206,6 +214,7 @@ describe('notify', () => {
 
   beforeEach(() => {
     askTemporal = () => Promise.resolve();
+    newestTraining = () => Promise.reject(noTraining);
   });
 
   const failed = { kind: 'failed', ...job, webhookId: 'id', errorCode: 'INTERNAL', errorMessage: 'Why.' } as const;
@@ -221,6 +230,45 @@ describe('notify', () => {
     askTemporal = () => Promise.reject(new Error('unreachable'));
     await assert.rejects(run(failed), isType('WEBHOOK_UNAVAILABLE'));
     assert.deepEqual(pod.backend.notices, []);
+  });
+
+  describe('about a refused message', () => {
+    const REFUSED_AT_MS = 10_000;
+    const refused = { ...failed, unlessTrainedSinceMs: REFUSED_AT_MS };
+    const training = (status: string, closedAtMs?: number) => () =>
+      Promise.resolve({
+        memo: { taskId: 'corrected' },
+        status: { name: status },
+        ...(closedAtMs !== undefined && { closeTime: new Date(closedAtMs) }),
+      });
+
+    it('is sent where the style was not trained since', async () => {
+      await run(refused);
+      newestTraining = training('COMPLETED', REFUSED_AT_MS - 1);
+      await run(refused);
+      assert.equal(pod.backend.notices.length, 2);
+    });
+
+    for (const [state, newest] of [
+      ['runs', training('RUNNING')],
+      ['has ended since', training('FAILED', REFUSED_AT_MS)],
+    ] as const) {
+      it(`is dropped, with the reason, when a training ${state}: the backend would take it for that one's end`, async () => {
+        newestTraining = newest;
+        await assert.rejects(run(refused), (error: unknown) => {
+          assert.ok(isType('CANCELLED')(error) && error instanceof ApplicationFailure);
+          assert.match(error.message, /Style 7 .*in training since.*task corrected/);
+          return true;
+        });
+        assert.deepEqual(pod.backend.notices, []);
+      });
+    }
+
+    it('waits where Temporal does not say whether the style was trained', async () => {
+      newestTraining = () => Promise.reject(new Error('unreachable'));
+      await assert.rejects(run(refused), isType('WEBHOOK_UNAVAILABLE'));
+      assert.deepEqual(pod.backend.notices, []);
+    });
   });
 
   it('sends a final notice also after a cancel of the job', async () => {

@@ -85,9 +85,7 @@ describe('a refused message of which the backend does not know yet', function ()
 
   it('is told after a training that had ended before', async () => {
     isDown = false;
-    const training = await refuse().then(() => train());
-    await training.terminate();
-    heard = [];
+    await (await train()).terminate();
     await (await refuse()).result();
     assert.deepEqual(heard, ['INVALID_REQUEST']);
   });
@@ -95,9 +93,7 @@ describe('a refused message of which the backend does not know yet', function ()
   it('is not told when the style was trained between its first refusal and one of today', async () => {
     isDown = false;
     const firstSeenMs = Date.now();
-    await (await refuse()).result();
     await (await train()).terminate();
-    heard = [];
     assert.match((await (await refuse(firstSeenMs)).result()) as string, /in training since/);
     assert.deepEqual(heard, []);
   });

@@ -77,7 +77,10 @@ describe('the backend hears one truth about a style', function () {
     const repeats = () => [...frozen.lines, ...other.lines].filter(isDuplicate(wrong)).length;
     const before = repeats();
     await service.publish(wrong);
-    await until(() => repeats() > before, () => `the wrong task to come once more; logs:\n${service.tails()}`);
+    await until(
+      () => repeats() > before,
+      () => `the wrong task to come once more; logs:\n${service.tails()}`,
+    );
     assert.deepEqual(kindsOf(corrected), ['failed', 'complete']);
     assert.equal((await service.handleOf(corrected).describe()).memo?.['taskId'], corrected.taskId);
     assert.equal(await deadLetters(), 0);

@@ -3,6 +3,8 @@ import type { ProgressNotice } from '../common/backend-client.ts';
 import { CancelledError, WebhookUnavailableError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
 import type { NotifyInput } from '../common/activity-types.ts';
+import { hasRunSince, newestTraining } from '../common/style-trainings.ts';
+import type { TrainStyleMemo } from '../common/types.ts';
 import type { ControlDependencies } from './dependencies.ts';
 import { heartbeatDirectly } from './direct-heartbeat.ts';
 import type { Standing } from './direct-heartbeat.ts';
@@ -39,6 +41,9 @@ export async function notify(input: NotifyInput, deps: ControlDependencies): Pro
   }
   await faultPoint('notify:begin', input.taskId);
   await checkIsWanted(['taken', 'cancelled']);
+  if (input.kind === 'failed' && input.unlessTrainedSinceMs !== undefined) {
+    await checkIsNotOvertaken(input.styleId, input.unlessTrainedSinceMs);
+  }
   await send(input, deps);
   await faultPoint('notify:taken', input.taskId);
 }
@@ -62,6 +67,25 @@ async function checkIsWanted(standings: readonly Standing[]): Promise<void> {
     }
     if (performance.now() - askedAtMs < FRESH_MS) return;
   }
+}
+
+/**
+ * A notice that names no task is taken for the end of the style's training: one about a refused message must come neither
+ * in the midst of it nor after it.
+ *
+ * @throws CancelledError when the style has been in training since, WebhookUnavailableError when Temporal does not answer
+ */
+async function checkIsNotOvertaken(styleId: number, sinceMs: number): Promise<void> {
+  const { client } = Context.current();
+  const ask = () => newestTraining(client, styleId);
+  const training = await client.withDeadline(Date.now() + ASK_LIMIT_MS, ask).catch((cause: unknown) => {
+    throw new WebhookUnavailableError('Temporal does not answer, so the notice waits.', { cause });
+  });
+  if (training === null || !hasRunSince(training, sinceMs)) return;
+  const { taskId } = (training.memo ?? {}) as Partial<TrainStyleMemo>;
+  throw new CancelledError(
+    `Style ${styleId} has been in training since the message was refused (task ${taskId ?? 'unknown'}), and the backend hears how that ends: this notice is not sent any more.`,
+  );
 }
 
 async function send(input: NotifyInput, { backend }: ControlDependencies): Promise<void> {

@@ -9,7 +9,7 @@ import { moveToDeadQueue } from './dead-letter.ts';
 const CONNECT_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_MS = 5_000;
 
-/** A dead connection is noticed after two of these; the server's own 60 s would take two minutes. */
+/** A dead connection is noticed after two to three of these, by both sides; the server's own 60 s would take two minutes. */
 const HEARTBEAT_SECONDS = 15;
 
 /** AMQP's reply code for a declaration that differs from what exists. */

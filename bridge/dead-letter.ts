@@ -11,6 +11,13 @@ const ROUTING_HEADERS = new Set(['CC', 'BCC']);
 /** Names this one publish, so that a copy that the broker hands back can be told from others. */
 const ID_HEADER = 'x-dead-letter-id';
 
+/** When a message came into the dead queue for the first time (milliseconds since 1970); null where it never was there. */
+export function firstSeenAtMs({ properties }: Message): number | null {
+  const firstSeen: unknown = properties.headers?.['x-first-seen'];
+  const timeMs = typeof firstSeen === 'string' ? Date.parse(firstSeen) : NaN;
+  return Number.isNaN(timeMs) ? null : timeMs;
+}
+
 /**
  * Puts a copy of a message that can't be processed into the dead queue and waits until the broker has it on record. Only
  * then may the message be acknowledged.

@@ -19,6 +19,8 @@ const MESSAGE_TYPE = 'model_training';
 export interface JobMessage {
   styleId: number;
   taskId: string;
+  /** False where the message brought no task id, so that it was made from the content. */
+  namesTask: boolean;
   images: string[];
   tags: string[];
   parameters: RequestedParameters;
@@ -124,7 +126,7 @@ function readEnvelope(body: Record<string, unknown>, faults: string[]): JobMessa
   const webhookUrl = envelope.text('webhook_url');
   envelope.ignore('callback_url', 'created_at');
   const data = envelope.object('data');
-  const message = { ...readJob(data, data.texts('images')), taskId, webhookUrl };
+  const message = { ...readJob(data, data.texts('images')), taskId, namesTask: true, webhookUrl };
   return { ...message, unknownFields: [...envelope.unknown(), ...message.unknownFields] };
 }
 
@@ -135,10 +137,11 @@ function readFlat(body: Record<string, unknown>, faults: string[]): JobMessage {
   if (given !== null && !TASK_ID.test(given))
     faults.push('task_id must be a UUID (letters, digits, ".", "_", "-"; at most 128)');
   fields.ignore('type', 'callback_url', 'created_at');
-  return { ...readJob(fields, fields.texts('image_urls')), taskId: given ?? taskIdOf(body), webhookUrl };
+  const task = { taskId: given ?? taskIdOf(body), namesTask: given !== null };
+  return { ...readJob(fields, fields.texts('image_urls')), ...task, webhookUrl };
 }
 
-function readJob(fields: Fields, images: string[]): Omit<JobMessage, 'taskId' | 'webhookUrl'> {
+function readJob(fields: Fields, images: string[]): Omit<JobMessage, 'taskId' | 'namesTask' | 'webhookUrl'> {
   const styleId = fields.positiveInteger('style_id');
   const tags = fields.optionalTexts('tags');
   const given = fields.optionalObject('parameters');

@@ -10,8 +10,11 @@ import { jobLogger, reasonOf } from '../common/logger.ts';
 import type { Logger } from '../common/logger.ts';
 import { Backoff } from './backoff.ts';
 import { runSession } from './consumer.ts';
+import { firstSeenAtMs } from './dead-letter.ts';
 import { parseJobMessage } from './envelope.ts';
-import { TemporalUnavailableError, TrainingStarter } from './start-training.ts';
+import { TrainingStarter } from './start-training.ts';
+import type { StartOutcome } from './start-training.ts';
+import { TemporalUnavailableError } from './temporal-errors.ts';
 
 /** How long the bridge waits for others. */
 export interface BridgeTiming {
@@ -98,9 +101,10 @@ async function handleMessage(message: ConsumeMessage, context: HandleContext): P
     logger = jobLogger(logger, job);
     if (job.unknownFields.length > 0) logger.warn({ fields: job.unknownFields }, 'ignored unknown fields of a message');
     await faultPoint('bridge:received', job.taskId);
-    const outcome = await whenPossible((starter) => starter.start(job), { ...context, logger });
+    const { redelivered } = message.fields;
+    const outcome = await whenPossible((starter) => starter.start(job, redelivered), { ...context, logger });
     await faultPoint('bridge:started', job.taskId);
-    logger.info({ images: job.images.length, redelivered: message.fields.redelivered }, messageFor(outcome));
+    logger.info({ images: job.images.length, redelivered }, OUTCOME_TEXTS[outcome]);
     return null;
   } catch (error) {
     if (error instanceof TemporalUnavailableError || context.signal.aborted) throw error;
@@ -108,16 +112,17 @@ async function handleMessage(message: ConsumeMessage, context: HandleContext): P
     // A refusal explains itself; only what nobody foresaw needs its stack.
     const details = refusal.code === 'INTERNAL' ? { err: refusal } : { reason: refusal.message };
     logger.error({ code: refusal.code, ...details }, 'message refused: it goes to the dead queue');
-    await tellBackend(message.content, refusal, { ...context, logger });
+    await tellBackend(message, refusal, { ...context, logger });
     return refusal;
   }
 }
 
 /** The message goes to the dead queue also where the backend can't be told. */
-async function tellBackend(content: Buffer, refusal: BrushworkError, context: HandleContext): Promise<void> {
+async function tellBackend(message: ConsumeMessage, refusal: BrushworkError, context: HandleContext): Promise<void> {
   const { logger, signal } = context;
+  const firstSeenMs = firstSeenAtMs(message);
   try {
-    const isTold = await whenPossible((starter) => starter.tellRefusal(content, refusal), context);
+    const isTold = await whenPossible((starter) => starter.tellRefusal(message.content, refusal, firstSeenMs), context);
     if (isTold) logger.info('the backend is told that the message was refused');
   } catch (error) {
     if (error instanceof TemporalUnavailableError || signal.aborted) throw error;
@@ -125,8 +130,11 @@ async function tellBackend(content: Buffer, refusal: BrushworkError, context: Ha
   }
 }
 
-const messageFor = (outcome: 'started' | 'duplicate') =>
-  outcome === 'started' ? 'training started' : 'duplicate message: the job is known already';
+const OUTCOME_TEXTS: Record<StartOutcome, string> = {
+  started: 'training started',
+  duplicate: 'duplicate message: the job is known already',
+  'ran before': 'duplicate message: this task has run before, and another one of the style since',
+};
 
 /** Tries until Temporal takes the call, or for as long as a message may be held. */
 async function whenPossible<Result>(

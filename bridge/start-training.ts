@@ -1,17 +1,12 @@
 import { createHash } from 'node:crypto';
-import {
-  ServiceError,
-  WorkflowExecutionAlreadyStartedError,
-  WorkflowNotFoundError,
-  isGrpcServiceError,
-} from '@temporalio/client';
+import { WorkflowExecutionAlreadyStartedError } from '@temporalio/client';
 import type { Client, WorkflowExecutionDescription, WorkflowStartOptions } from '@temporalio/client';
 import { InternalWorkflowStartOptionsSymbol } from '@temporalio/client/lib/internal.js';
 import type { InternalWorkflowStartOptions } from '@temporalio/client/lib/internal.js';
 import { TypedSearchAttributes } from '@temporalio/common';
 import { workflowSettings } from '../common/config.ts';
 import type { Config } from '../common/config.ts';
-import { InternalError, TrainingInProgressError } from '../common/errors.ts';
+import { TrainingInProgressError } from '../common/errors.ts';
 import type { BrushworkError } from '../common/errors.ts';
 import { reasonOf } from '../common/logger.ts';
 import type { Logger } from '../common/logger.ts';
@@ -24,34 +19,37 @@ import {
   trainErrorCodeKey,
   trainPhaseKey,
 } from '../common/search-attributes.ts';
+import { hasRunSince, isOpen, newestTraining, workflowIdOf } from '../common/style-trainings.ts';
 import { defaultEpochs } from '../common/training-config.ts';
-import type { RefusalInput, TrainStyleInput, TrainStyleMemo } from '../common/types.ts';
+import type { RefusalInput, TrainStyleInput } from '../common/types.ts';
 import { allowedOrigin, originOf } from '../common/webhook-origin.ts';
+import { UnclearRepeatError, isListed, memoAfter, rememberedBy } from './earlier-tasks.ts';
 import { addresseeOf } from './envelope.ts';
 import type { JobMessage } from './envelope.ts';
+import { TemporalUnavailableError, isInvalidArgument, toStartError } from './temporal-errors.ts';
 
 /** Names by which the workflows are registered. */
 const WORKFLOW_TYPE = 'trainStyle';
 const REFUSAL_TYPE = 'tellRefusal';
 
-const GRPC_INVALID_ARGUMENT = 3;
+/** A start follows a look after one more call at most; so old, still less than RabbitMQ waits for a silent bridge. */
+const MAX_LOOK_AGE_CALLS = 2;
 
-/** A workflow that has not ended; a paused one goes on some day. */
-const OPEN_STATUSES: readonly string[] = ['RUNNING', 'PAUSED'];
-
-/** Thrown when Temporal can't be reached or can't take the start now: the message stays where it is. */
-export class TemporalUnavailableError extends Error {
-  override readonly name = 'TemporalUnavailableError';
-}
+/** Refusals of messages that may be about a job that the backend hears of anyway. */
+const UNTOLD = [TrainingInProgressError, UnclearRepeatError];
 
 /** The workflow id under which the backend is told that a message was refused. */
 export function refusalIdOf(styleId: number, content: Buffer): string {
   return `refused-${styleId}-${createHash('sha256').update(content).digest('hex').slice(0, 12)}`;
 }
 
-/** The workflow id of a style: one training at a time, and an id that an operator can type. */
-export function workflowIdOf(styleId: number): string {
-  return `train-style-${styleId}`;
+/** What became of a job's message: `ran before` where another task of the style has run since. */
+export type StartOutcome = 'started' | 'duplicate' | 'ran before';
+
+/** What was seen of a style before something is started for it. */
+interface Look {
+  training: WorkflowExecutionDescription | null;
+  atMs: number;
 }
 
 /** Starts workflows for job messages, once each. */
@@ -92,17 +90,22 @@ export class TrainingStarter {
   }
 
   /**
-   * Starts the workflow of a job. Safe to repeat: a job that runs, or ran last for its style, is not started again.
+   * Starts the workflow of a job. Safe to repeat: a job that runs, or has run, is not started again.
    *
-   * @returns `duplicate` when the job is known already
+   * @param job - the job
+   * @param isRedelivered - whether RabbitMQ has handed the same message out before
+   * @returns `started`, or what is known of the job already
    * @throws TrainingInProgressError when another task of the style is training
+   * @throws UnclearRepeatError when nobody can say whether it is a new order
    * @throws BlockedTargetError when the webhook's origin is not allowed
    * @throws TemporalUnavailableError when it should be tried again later
    */
-  async start(job: JobMessage): Promise<'started' | 'duplicate'> {
+  async start(job: JobMessage, isRedelivered: boolean): Promise<StartOutcome> {
     // Before anything can refuse it: what was accepted once may come again after the settings have changed, and a refusal
     // would contradict what the job itself tells the backend.
-    if (await this.#isKnown(job)) return 'duplicate';
+    const look = await this.#lookAt(job.styleId);
+    const known = await this.#knownAs(job, look, isRedelivered);
+    if (known !== null) return known;
     const { epochs, repeats, validationPictures = 0 } = this.#config.training.recipe;
     const input = {
       styleId: job.styleId,
@@ -114,36 +117,42 @@ export class TrainingStarter {
       webhookOrigin: allowedOrigin(job.webhookUrl, this.#config.backend.allowedOrigins),
     };
     try {
-      await this.#startWorkflow(input);
+      await this.#startWorkflow(input, look);
       return 'started';
     } catch (error) {
+      if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw toStartError(error);
       // Another bridge was quicker: with this job, or with another one of the style.
-      if (error instanceof WorkflowExecutionAlreadyStartedError && (await this.#isKnown(job))) return 'duplicate';
-      throw toStartError(error);
+      const knownNow = await this.#knownAs(job, await this.#lookAt(job.styleId), isRedelivered);
+      if (knownNow === null) throw toStartError(error);
+      return knownNow;
     }
   }
 
   /**
-   * Has the backend told that a message was refused, once however often it comes. Not while its style is in training: the
-   * notice names a style and no task, so it would be taken for the end of that training.
+   * Has the backend told that a message was refused, once however often it comes. Not where its style is in training, or was
+   * since: the notice names a style and no task, so it would be taken for the end of that training.
    *
    * @param content - the message's body
    * @param refusal - why
+   * @param firstSeenMs - when it was refused before (milliseconds since 1970), or null
    * @returns false when there is nobody to tell, or when it would mislead
    * @throws TemporalUnavailableError when it should be tried again later
    */
-  async tellRefusal(content: Buffer, refusal: BrushworkError): Promise<boolean> {
+  async tellRefusal(content: Buffer, refusal: BrushworkError, firstSeenMs: number | null): Promise<boolean> {
     const addressee = addresseeOf(content);
-    if (addressee === null || refusal instanceof TrainingInProgressError) return false;
+    if (addressee === null || UNTOLD.some((reason) => refusal instanceof reason)) return false;
     const { styleId, webhookUrl } = addressee;
     const { allowedOrigins } = this.#config.backend;
     const named = originOf(webhookUrl);
     const webhookOrigin = named !== null && allowedOrigins.includes(named) ? named : allowedOrigins[0];
-    if (webhookOrigin === undefined || (await this.#isTraining(styleId))) return false;
+    if (webhookOrigin === undefined) return false;
+    const look = await this.#lookAt(styleId);
+    if (look.training !== null && hasRunSince(look.training, firstSeenMs ?? Infinity)) return false;
     const workflowId = refusalIdOf(styleId, content);
     const input: RefusalInput = {
       ...{ styleId, messageId: workflowId, webhookOrigin },
       ...{ errorCode: refusal.code, errorMessage: refusal.message },
+      ...(firstSeenMs !== null && { firstSeenMs }),
       settings: workflowSettings(this.#config, false),
     };
     const options: WorkflowStartOptions = {
@@ -152,51 +161,73 @@ export class TrainingStarter {
       staticSummary: `style ${styleId} · message refused: ${refusal.code}`,
     };
     try {
-      await this.#withDeadline(() => this.#client.workflow.start(REFUSAL_TYPE, options));
+      await this.#startAfter(look, REFUSAL_TYPE, options);
     } catch (error) {
       if (!(error instanceof WorkflowExecutionAlreadyStartedError)) throw toStartError(error);
     }
     return true;
   }
 
-  async #isTraining(styleId: number): Promise<boolean> {
-    const last = await this.#lastOf(styleId);
-    return last !== null && OPEN_STATUSES.includes(last.status.name);
-  }
-
-  /** The newest run for a style, or null when there is none. */
-  async #lastOf(styleId: number): Promise<WorkflowExecutionDescription | null> {
+  async #lookAt(styleId: number): Promise<Look> {
     try {
-      return await this.#withDeadline(() => this.#client.workflow.getHandle(workflowIdOf(styleId)).describe());
+      const training = await this.#withDeadline(() => newestTraining(this.#client, styleId));
+      return { training, atMs: performance.now() };
     } catch (error) {
-      if (error instanceof WorkflowNotFoundError) return null;
       throw toStartError(error);
     }
   }
 
-  /** True when this task runs or ran last; false when the style is free. */
-  async #isKnown(job: JobMessage): Promise<boolean> {
-    const last = await this.#lastOf(job.styleId);
-    if (last === null) return false;
-    const { taskId } = (last.memo ?? {}) as Partial<TrainStyleMemo>;
-    if (taskId === job.taskId) return true;
-    if (!OPEN_STATUSES.includes(last.status.name)) return false;
+  /**
+   * What is known of a task: null when it may start.
+   *
+   * @throws TrainingInProgressError, UnclearRepeatError when it may not
+   */
+  async #knownAs(
+    job: JobMessage,
+    { training }: Look,
+    isRedelivered: boolean,
+  ): Promise<'duplicate' | 'ran before' | null> {
+    if (training === null) return null;
+    const { taskId, earlierTaskIds = [] } = rememberedBy(training);
+    if (taskId === job.taskId) return 'duplicate';
+    // A new order of what was trained before the newest task has the same bytes, and so the same id where it names none.
+    const mayRepeat = job.namesTask || isRedelivered;
+    if (mayRepeat && (earlierTaskIds.includes(job.taskId) || (await this.#isListed(job)))) {
+      if (job.namesTask) return 'ran before';
+      throw new UnclearRepeatError(
+        `The message names no task, style ${job.styleId} was trained by the same message before task ${taskId ?? 'unknown'}, and it comes a second time: move it back to train that again, else remove it.`,
+      );
+    }
+    if (!isOpen(training)) return null;
     throw new TrainingInProgressError(
       `Style ${job.styleId} is being trained by task ${taskId ?? 'unknown'}: wait for it to end, or cancel it, and send task ${job.taskId} again.`,
     );
   }
 
-  async #startWorkflow(job: Omit<TrainStyleInput, 'settings'>): Promise<void> {
+  /** Best effort: what the newest training remembers counts also where Temporal lists nothing. */
+  async #isListed(job: JobMessage): Promise<boolean> {
+    try {
+      return await this.#withDeadline(() => isListed(this.#client, job));
+    } catch (error) {
+      this.#logger.warn(
+        { reason: reasonOf(error) },
+        'Temporal does not list earlier trainings: going by the newest one',
+      );
+      return false;
+    }
+  }
+
+  async #startWorkflow(job: Omit<TrainStyleInput, 'settings'>, look: Look): Promise<void> {
     if (!this.#searchAttributes) {
-      await this.#send(job, false);
+      await this.#send(job, look, false);
       return;
     }
     try {
-      await this.#send(job, true);
+      await this.#send(job, look, true);
     } catch (error) {
       if (!isInvalidArgument(error)) throw error;
       // Most likely the namespace does not know our attributes; if it is the job, this fails as well.
-      await this.#send(job, false);
+      await this.#send(job, look, false);
       this.#searchAttributes = false;
       this.#logger.warn(
         { reason: reasonOf(error) },
@@ -205,8 +236,7 @@ export class TrainingStarter {
     }
   }
 
-  async #send(job: Omit<TrainStyleInput, 'settings'>, searchAttributes: boolean): Promise<void> {
-    const memo: TrainStyleMemo = { taskId: job.taskId };
+  async #send(job: Omit<TrainStyleInput, 'settings'>, look: Look, searchAttributes: boolean): Promise<void> {
     const input: TrainStyleInput = { ...job, settings: workflowSettings(this.#config, searchAttributes) };
     const options: WorkflowStartOptions & InternalWorkflowStartOptions = {
       workflowId: workflowIdOf(job.styleId),
@@ -214,14 +244,22 @@ export class TrainingStarter {
       args: [input],
       workflowIdConflictPolicy: 'FAIL',
       workflowIdReusePolicy: 'ALLOW_DUPLICATE',
-      memo: { ...memo },
+      memo: { ...memoAfter(job.taskId, rememberedBy(look.training)) },
       staticSummary: `style ${job.styleId} · ${job.images.length} images · ${job.expectedEpochs} epochs`,
       ...(searchAttributes ? { typedSearchAttributes: attributesOf(job) } : {}),
       // The server ignores a second start with the id of the one that made the last run. This closes the gap between
       // looking and starting, also for a job that ended in between.
       [InternalWorkflowStartOptionsSymbol]: { requestId: `brushwork-start-${job.taskId}` },
     };
-    await this.#withDeadline(() => this.#client.workflow.start(WORKFLOW_TYPE, options));
+    await this.#startAfter(look, WORKFLOW_TYPE, options);
+  }
+
+  /** Starts a workflow by what was seen, unless this process stood still meanwhile: RabbitMQ may have given up on us. */
+  async #startAfter(look: Look, workflowType: string, options: WorkflowStartOptions): Promise<void> {
+    if (performance.now() - look.atMs > this.#callMs * MAX_LOOK_AGE_CALLS) {
+      throw new TemporalUnavailableError('This process stood still after it had asked Temporal about the style.');
+    }
+    await this.#withDeadline(() => this.#client.workflow.start(workflowType, options));
   }
 
   #withDeadline<T>(call: () => Promise<T>): Promise<T> {
@@ -239,20 +277,4 @@ function attributesOf(job: Omit<TrainStyleInput, 'settings'>): TypedSearchAttrib
     { key: trainErrorCodeKey, value: NO_VALUE },
     { key: gpuHostKey, value: NO_VALUE },
   ]);
-}
-
-function isInvalidArgument(error: unknown): boolean {
-  const cause = error instanceof ServiceError ? error.cause : error;
-  return isGrpcServiceError(cause) && Number(cause.code) === GRPC_INVALID_ARGUMENT;
-}
-
-/** A job that Temporal will never take must not be tried for ever; everything else is worth another try. */
-function toStartError(error: unknown): Error {
-  if (error instanceof TrainingInProgressError) return error;
-  if (isInvalidArgument(error)) {
-    return new InternalError('Temporal refused the start of this job as malformed: see the cause in the log.', {
-      cause: error,
-    });
-  }
-  return new TemporalUnavailableError('Temporal did not take the start.', { cause: error });
 }

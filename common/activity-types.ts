@@ -218,6 +218,11 @@ export type NotifyInput =
       webhookId: string;
       errorCode: string;
       errorMessage: string;
+      /**
+       * Not sent any more once a training of the style has been under way since this moment (milliseconds since 1970). Absent
+       * where the notice is about that training.
+       */
+      unlessTrainedSinceMs?: number;
     }
   | {
       kind: 'progress';

@@ -86,6 +86,8 @@ export interface FailureDetails {
 /** Memo of every `trainStyle` workflow: how a redelivered message is told from a new task of the same style. */
 export interface TrainStyleMemo {
   taskId: string;
+  /** Tasks of the style that ran before, newest first; jobs of before don't have it. */
+  earlierTaskIds?: string[];
 }
 
 /** How frozen weights are held; LoRA and optimizer are always float32. */
@@ -174,6 +176,8 @@ export interface RefusalInput {
   webhookOrigin: string;
   errorCode: string;
   errorMessage: string;
+  /** When it was refused first (milliseconds since 1970), where that was not now; absent in refusals of before, too. */
+  firstSeenMs?: number;
   settings: WorkflowSettings;
 }
 

@@ -103,6 +103,24 @@ async function controlStoreDown(scene: Scene): Promise<WorkflowHandle> {
   return handle;
 }
 
+/**
+ * A refusal that the backend hears of at the third try. The recorded one comes from workflow code that told it whatever had
+ * happened to the style since.
+ */
+async function refused(scene: Scene): Promise<WorkflowHandle> {
+  const { world } = scene;
+  let tries = 0;
+  world.when('notify', () => {
+    tries += 1;
+    if (tries <= 2) throw failure('WEBHOOK_UNAVAILABLE', true);
+  });
+  const { settings, webhookOrigin } = scene.input();
+  const why = { errorCode: 'INVALID_REQUEST', errorMessage: 'The job message is not usable: task_id is missing.' };
+  const handle = await scene.startRefusal({ styleId: 42, messageId: 'refused-42-abc', webhookOrigin, settings, ...why });
+  await handle.result();
+  return handle;
+}
+
 async function record(name: string, harness: Harness, story: (scene: Scene) => Promise<WorkflowHandle>): Promise<void> {
   const scene = new Scene(harness);
   try {
@@ -118,7 +136,7 @@ async function record(name: string, harness: Harness, story: (scene: Scene) => P
 }
 
 const STORIES = {
-  ...{ 'pod-lost': podLost, cancelled, inspected, 'store-down': storeDown },
+  ...{ 'pod-lost': podLost, cancelled, inspected, 'store-down': storeDown, refused },
   ...{ 'control-store-down-1': controlStoreDown, 'control-store-down-2': controlStoreDown },
 };
 const wanted = process.argv.slice(2);

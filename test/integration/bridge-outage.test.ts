@@ -11,6 +11,31 @@ import { BACKEND, DEAD_QUEUE, QUEUE, bridgeSceneForEachTest } from './support/br
 import type { BridgeScene } from './support/bridge.ts';
 import { eventually } from './support/until.ts';
 
+/** A way to the broker that can go silent without being closed. */
+async function openLink(brokerUrl: string): Promise<{ url: string; mute: () => void; cut: () => void }> {
+  const sockets: Socket[] = [];
+  const broker = new URL(brokerUrl);
+  const proxy = createServer((socket) => {
+    const upstream = createConnection(Number(broker.port), broker.hostname);
+    sockets.push(socket, upstream);
+    socket
+      .on('error', () => undefined)
+      .pipe(upstream.on('error', () => undefined))
+      .pipe(socket);
+  });
+  await once(proxy.listen(0, '127.0.0.1'), 'listening');
+  const url = new URL(brokerUrl);
+  url.port = String((proxy.address() as AddressInfo).port);
+  return {
+    url: url.href,
+    mute: () => sockets.forEach((socket) => socket.unpipe()),
+    cut: () => {
+      for (const socket of sockets) socket.destroy();
+      proxy.close();
+    },
+  };
+}
+
 describe('bridge, when parts fail or stop', () => {
   let scene: BridgeScene;
 
@@ -55,36 +80,64 @@ describe('bridge, when parts fail or stop', () => {
 
   it('stops at once where RabbitMQ goes away while it stops', async () => {
     const abort = new AbortController();
-    const sockets: Socket[] = [];
-    const broker = new URL(scene.stack.amqpUrl);
-    const proxy = createServer((socket) => {
-      const upstream = createConnection(Number(broker.port), broker.hostname);
-      sockets.push(socket, upstream);
-      socket
-        .on('error', () => undefined)
-        .pipe(upstream.on('error', () => undefined))
-        .pipe(socket);
-    });
-    await once(proxy.listen(0, '127.0.0.1'), 'listening');
-    const url = new URL(broker);
-    url.port = String((proxy.address() as AddressInfo).port);
+    const link = await openLink(scene.stack.amqpUrl);
     const ready = Promise.withResolvers<void>();
     const session = runSession({
-      rabbitmq: { ...requireSection(scene.config, 'rabbitmq'), url: url.href },
+      rabbitmq: { ...requireSection(scene.config, 'rabbitmq'), url: link.url },
       handle: () => Promise.resolve(null),
       logger: createLogger({ level: 'silent' as 'info' }),
       ...{ signal: abort.signal, drainMs: 500, onReady: ready.resolve },
     });
     await ready.promise;
     // Nothing comes back any more, so that closing has begun when the connection breaks.
-    for (const socket of sockets) socket.unpipe();
+    link.mute();
     const startedAtMs = Date.now();
     abort.abort();
     await sleep(1000);
-    for (const socket of sockets) socket.destroy();
+    link.cut();
     assert.deepEqual(await session, { reason: 'stopped' });
     assert.ok(Date.now() - startedAtMs < 3000);
-    proxy.close();
+  });
+
+  it('notices a connection on which nothing comes any more; another bridge gets its message, and the late end counts for nothing', async () => {
+    const link = await openLink(`${scene.stack.amqpUrl}?heartbeat=1`);
+    const [taken, gate, again] = Array.from({ length: 3 }, () => Promise.withResolvers<null>());
+    const stop = new AbortController();
+    const rabbitmq = requireSection(scene.config, 'rabbitmq');
+    const logger = createLogger({ level: 'silent' as 'info' });
+    const common = { logger, signal: stop.signal, drainMs: 500, onReady: () => undefined };
+    const silent = runSession({
+      ...common,
+      rabbitmq: { ...rabbitmq, url: link.url },
+      handle: () => {
+        taken!.resolve(null);
+        return gate!.promise;
+      },
+    });
+    await scene.publish('precious');
+    await taken!.promise;
+    const handled: boolean[] = [];
+    const other = runSession({
+      ...{ ...common, rabbitmq },
+      handle: ({ fields }) => {
+        handled.push(fields.redelivered);
+        again!.resolve(null);
+        return Promise.resolve(null);
+      },
+    });
+    const mutedAtMs = Date.now();
+    link.mute();
+    const end = await silent;
+    assert.match(end.reason === 'failed' ? end.error.message : end.reason, /Heartbeat timeout/);
+    assert.ok(Date.now() - mutedAtMs < 6000, 'three heartbeats, and a moment to close');
+    await again!.promise;
+    gate!.resolve(null);
+    await sleep(500);
+    stop.abort();
+    await other;
+    assert.deepEqual(handled, [true]);
+    assert.equal((await scene.channel.checkQueue(QUEUE)).messageCount, 0);
+    link.cut();
   });
 
   it('takes up again after its consumer was cancelled', async () => {

@@ -4,8 +4,9 @@ import { Client, WorkflowNotFoundError } from '@temporalio/client';
 import { connect } from 'amqplib';
 import type { Options } from 'amqplib';
 import { parseJobMessage } from '../../bridge/envelope.ts';
-import { TrainingStarter, refusalIdOf, workflowIdOf } from '../../bridge/start-training.ts';
+import { TrainingStarter, refusalIdOf } from '../../bridge/start-training.ts';
 import { createLogger } from '../../common/logger.ts';
+import { workflowIdOf } from '../../common/style-trainings.ts';
 import { trainingConfigFor } from '../../common/training-config.ts';
 import type { RefusalInput } from '../../common/types.ts';
 import { BACKEND, DEAD_QUEUE, IMAGES, bridgeSceneForEachTest } from './support/bridge.ts';
@@ -220,6 +221,23 @@ describe('bridge', () => {
     assert.equal(await scene.runsOf(scene.styleId), 1);
   });
 
+  it('acknowledges a message of a job that ran before the last one, also from before jobs remembered others', async () => {
+    const workflowId = workflowIdOf(scene.styleId);
+    const query = `WorkflowId = '${workflowId}'`;
+    for (const taskId of ['first', 'second']) {
+      const options = { workflowId, taskQueue: 'nobody', memo: { taskId } };
+      await (await scene.client.workflow.start('trainStyle', options)).terminate();
+    }
+    await eventually(async () => assert.equal((await scene.client.workflow.count(query)).count, 2));
+    const { lines } = await scene.startBridge();
+    await scene.publish(scene.envelope(scene.styleId, 'third'));
+    await eventually(async () => assert.equal((await scene.started(scene.styleId)).taskId, 'third'));
+    for (const taskId of ['first', 'second']) await scene.publish(scene.envelope(scene.styleId, taskId));
+    await eventually(async () => assert.equal(lines.join('').match(/this task has run before/g)?.length, 2));
+    assert.equal((await scene.channel.checkQueue(DEAD_QUEUE)).messageCount, 0);
+    assert.equal(await scene.runsOf(scene.styleId), 3);
+  });
+
   it('acknowledges a message of a known job also where its backend is not allowed any more', async () => {
     await scene.startBridge();
     await scene.publish(scene.envelope(scene.styleId, 'accepted'));
@@ -238,13 +256,13 @@ describe('bridge', () => {
   it('does not run a job twice that another bridge started and that ended after we looked', async () => {
     const logger = createLogger({ level: 'silent' as 'info' });
     const job = parseJobMessage(Buffer.from(JSON.stringify(scene.envelope(scene.styleId, 'quick'))));
-    assert.equal(await new TrainingStarter(scene.client, scene.config, logger, 5000).start(job), 'started');
+    assert.equal(await new TrainingStarter(scene.client, scene.config, logger, 5000).start(job, false), 'started');
     await scene.client.workflow.getHandle(workflowIdOf(scene.styleId)).terminate();
     const blind = new Client({ connection: scene.connection });
     blind.workflow.getHandle = () => {
       throw new WorkflowNotFoundError('looked too early', workflowIdOf(scene.styleId), undefined);
     };
-    await new TrainingStarter(blind, scene.config, logger, 5000).start(job);
+    await new TrainingStarter(blind, scene.config, logger, 5000).start(job, false);
     assert.equal(await scene.runsOf(scene.styleId), 1);
   });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { moveDeadLetters } from '../../bridge/dead-letters.ts';
 import type { DeadLetter } from '../../bridge/dead-letters.ts';
-import { workflowIdOf } from '../../bridge/start-training.ts';
+import { workflowIdOf } from '../../common/style-trainings.ts';
 import { requireSection } from '../../common/config.ts';
 import { DEAD_QUEUE, QUEUE, bridgeSceneForEachTest } from './support/bridge.ts';
 import type { BridgeScene } from './support/bridge.ts';

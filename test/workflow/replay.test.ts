@@ -27,14 +27,14 @@ describe('replay of recorded histories', function () {
     options = { workflowBundle: await bundle() };
   });
 
-  it('knows a lost pod, a cancelled job, one that looks at its pictures first, and a store that is down', () => {
-    const later = ['inspected.json', 'pod-lost.json', 'store-down.json'];
+  it('knows a lost pod, a cancelled job, one that looks at its pictures first, a refusal, and a store that is down', () => {
+    const later = ['inspected.json', 'pod-lost.json', 'refused.json', 'store-down.json'];
     assert.deepEqual(names, ['cancelled.json', 'control-store-down-1.json', 'control-store-down-2.json', ...later]);
     const scheduled = (name: string) =>
       recorded(name).events?.some(
         ({ activityTaskScheduledEventAttributes: task }) => task?.activityType?.name === 'inspectPictures',
       );
-    assert.deepEqual(names.map(scheduled), [false, true, true, true, false, true]);
+    assert.deepEqual(names.map(scheduled), [false, true, true, true, false, false, true]);
     assert.ok(recorded('pod-lost.json').events?.some((event) => event.activityTaskTimedOutEventAttributes));
     const failedDownloads = recorded('store-down.json').events?.filter(
       (event) => event.activityTaskFailedEventAttributes,

@@ -8,7 +8,7 @@ import { connect } from 'amqplib';
 import type { ChannelModel, ConfirmChannel, GetMessage, Options } from 'amqplib';
 import { runBridge } from '../../../bridge/run-bridge.ts';
 import type { BridgeTiming } from '../../../bridge/run-bridge.ts';
-import { workflowIdOf } from '../../../bridge/start-training.ts';
+import { workflowIdOf } from '../../../common/style-trainings.ts';
 import { loadConfig } from '../../../common/config.ts';
 import type { Config } from '../../../common/config.ts';
 import { createLogger } from '../../../common/logger.ts';

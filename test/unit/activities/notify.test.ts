@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { ActivityCancelledError, ActivityNotFoundError } from '@temporalio/client';
+import { ActivityCancelledError, ActivityNotFoundError, WorkflowNotFoundError } from '@temporalio/client';
 import { ApplicationFailure } from '@temporalio/common';
 import { createControlActivities } from '../../../activities/index.ts';
 import type { ControlActivities } from '../../../activities/index.ts';
@@ -17,12 +17,23 @@ describe('notify', () => {
   afterEach(() => pod.close());
 
   let askTemporal: () => Promise<void> = () => Promise.resolve();
+  let newestTraining: () => Promise<object> = () => Promise.reject(noTraining);
+  const noTraining = new WorkflowNotFoundError('none', 'train-style-7', undefined);
 
   const run = (input: Parameters<ControlActivities['notify']>[0]) =>
-    quietEnvironment(temporalWith(() => askTemporal())).run(control.notify, input);
+    quietEnvironment(
+      temporalWith(
+        () => askTemporal(),
+        (workflowId) => {
+          assert.equal(workflowId, 'train-style-7');
+          return newestTraining();
+        },
+      ),
+    ).run(control.notify, input);
 
   beforeEach(() => {
     askTemporal = () => Promise.resolve();
+    newestTraining = () => Promise.reject(noTraining);
   });
 
   const failed = { kind: 'failed', ...job, webhookId: 'id', errorCode: 'INTERNAL', errorMessage: 'Why.' } as const;
@@ -38,6 +49,45 @@ describe('notify', () => {
     askTemporal = () => Promise.reject(new Error('unreachable'));
     await assert.rejects(run(failed), isType('WEBHOOK_UNAVAILABLE'));
     assert.deepEqual(pod.backend.notices, []);
+  });
+
+  describe('about a refused message', () => {
+    const REFUSED_AT_MS = 10_000;
+    const refused = { ...failed, unlessTrainedSinceMs: REFUSED_AT_MS };
+    const training = (status: string, closedAtMs?: number) => () =>
+      Promise.resolve({
+        memo: { taskId: 'corrected' },
+        status: { name: status },
+        ...(closedAtMs !== undefined && { closeTime: new Date(closedAtMs) }),
+      });
+
+    it('is sent where the style was not trained since', async () => {
+      await run(refused);
+      newestTraining = training('COMPLETED', REFUSED_AT_MS - 1);
+      await run(refused);
+      assert.equal(pod.backend.notices.length, 2);
+    });
+
+    for (const [state, newest] of [
+      ['runs', training('RUNNING')],
+      ['has ended since', training('FAILED', REFUSED_AT_MS)],
+    ] as const) {
+      it(`is dropped, with the reason, when a training ${state}: the backend would take it for that one's end`, async () => {
+        newestTraining = newest;
+        await assert.rejects(run(refused), (error: unknown) => {
+          assert.ok(isType('CANCELLED')(error) && error instanceof ApplicationFailure);
+          assert.match(error.message, /Style 7 .*in training since.*task corrected/);
+          return true;
+        });
+        assert.deepEqual(pod.backend.notices, []);
+      });
+    }
+
+    it('waits where Temporal does not say whether the style was trained', async () => {
+      newestTraining = () => Promise.reject(new Error('unreachable'));
+      await assert.rejects(run(refused), isType('WEBHOOK_UNAVAILABLE'));
+      assert.deepEqual(pod.backend.notices, []);
+    });
   });
 
   it('sends a final notice also after a cancel of the job', async () => {

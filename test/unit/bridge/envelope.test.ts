@@ -30,6 +30,7 @@ describe('parseJobMessage', () => {
     assert.deepEqual(parse(ENVELOPE), {
       styleId: 42,
       taskId: TASK,
+      namesTask: true,
       images: IMAGES,
       tags: ['ink'],
       parameters: { epochs: 200, learningRate: 0.0001, batchSize: 2 },
@@ -55,6 +56,7 @@ describe('parseJobMessage', () => {
     assert.match(taskId, /^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
     assert.deepEqual(rest, {
       styleId: 42,
+      namesTask: false,
       images: IMAGES,
       tags: [],
       parameters: { epochs: null, learningRate: null, batchSize: null },

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import type { Info } from '@temporalio/activity';
+import { WorkflowNotFoundError } from '@temporalio/client';
 import type { Client } from '@temporalio/client';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { DefaultLogger } from '@temporalio/worker';
@@ -48,10 +49,20 @@ export class FakeBackend implements BackendClient {
   }
 }
 
-/** A Temporal server that takes every heartbeat, or answers it in the way of `heartbeat`. */
-export function temporalWith(heartbeat: () => Promise<void> = () => Promise.resolve()): Client {
+/**
+ * A Temporal server that takes every heartbeat and knows of no training.
+ *
+ * @param heartbeat - answers heartbeats in another way
+ * @param describe - answers what is asked about the workflow of an id
+ */
+export function temporalWith(
+  heartbeat: () => Promise<void> = () => Promise.resolve(),
+  describe: (workflowId: string) => Promise<object> = (id) =>
+    Promise.reject(new WorkflowNotFoundError('none', id, undefined)),
+): Client {
   return {
     activity: { heartbeat },
+    workflow: { getHandle: (workflowId: string) => ({ describe: () => describe(workflowId) }) },
     withDeadline: (_deadline: number, call: () => Promise<unknown>) => call(),
     withAbortSignal: (_signal: AbortSignal, call: () => Promise<unknown>) => call(),
   } as unknown as Client;

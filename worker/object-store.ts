@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   CopyObjectCommand,
@@ -11,7 +10,7 @@ import {
   S3Client,
 } from '@aws-sdk/client-s3';
 import type { StoreConfig } from '../common/config.ts';
-import { InternalError, StorageUnavailableError } from '../common/errors.ts';
+import { InternalError } from '../common/errors.ts';
 import { PROBE_PREFIX } from '../common/object-store.ts';
 import type {
   ByteRange,
@@ -31,7 +30,9 @@ import { ATTEMPTS, s3ClientOptions } from './s3-client-options.ts';
 import { copyLocalImage } from './local-image.ts';
 import { objectHead } from './object-head.ts';
 import { isMissingObject, isPreconditionFailed, toStorageError } from './storage-errors.ts';
-import { collect, hashFile, md5Of, rangeStart, writeBody } from './write-stream.ts';
+import { uploadFile } from './upload-file.ts';
+import type { Upload } from './upload-file.ts';
+import { collect, md5Of, rangeStart, writeBody } from './write-stream.ts';
 
 const CONFLICT_PAUSE_MS = 200;
 const PARALLEL_DELETES = 8;
@@ -111,35 +112,18 @@ class S3ObjectStore implements ObjectStore {
   }
 
   async uploadFile(file: string, location: ObjectLocation, options: StoreCallOptions = {}): Promise<TransferResult> {
+    const { bucket: Bucket, key: Key } = location;
+    const action = `writing ${show(location)} from ${file}`;
+    const send = ({ body: Body, sizeBytes: ContentLength, md5Base64: ContentMD5 }: Upload) =>
+      this.#call(action, options, (abort) => {
+        const command = new PutObjectCommand({ Bucket, Key, Body, ContentLength, ContentMD5 });
+        return this.#client.send(askBeforeTry(command, options), abort);
+      });
     try {
-      return await this.#uploadFile(file, location, options);
+      return await uploadFile(file, { send, attempts: ATTEMPTS, signal: options.signal });
     } catch (error) {
       options.signal?.throwIfAborted();
-      throw toStorageError(error, `writing ${show(location)} from ${file}`);
-    }
-  }
-
-  async #uploadFile(file: string, location: ObjectLocation, options: StoreCallOptions): Promise<TransferResult> {
-    const { sizeBytes, sha256, md5Base64 } = await hashFile(file);
-    const { bucket: Bucket, key: Key } = location;
-    const target = { Bucket, Key, ContentLength: sizeBytes, ContentMD5: md5Base64 };
-    // The client can't rewind a stream, so it would not try again by itself.
-    for (let attempt = 1; ; attempt++) {
-      // Opened here and not by the stream, which would tell of a file that is gone when nobody listens yet.
-      const body = (await open(file)).createReadStream();
-      const unreadable = new Promise<never>((_, reject) => body.on('error', reject));
-      try {
-        const send = this.#call(`writing ${show(location)}`, options, (abort) =>
-          this.#client.send(askBeforeTry(new PutObjectCommand({ ...target, Body: body }), options), abort),
-        );
-        await Promise.race([send, unreadable]);
-        return { sizeBytes, sha256 };
-      } catch (error) {
-        if (!(error instanceof StorageUnavailableError) || attempt === ATTEMPTS) throw error;
-        await pause(CONFLICT_PAUSE_MS * 2 ** attempt, options.signal);
-      } finally {
-        body.destroy();
-      }
+      throw toStorageError(error, action);
     }
   }
 
@@ -212,7 +196,7 @@ class S3ObjectStore implements ObjectStore {
         for (const { Key } of page.Contents ?? []) if (Key !== undefined) keys.push(Key);
         token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
       } while (token !== undefined);
-      return keys.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+      return keys.sort();
     });
   }
 

@@ -35,10 +35,10 @@ static void check_same_scaler(const Trainer& actual, const Trainer& expected) {
 
 // N + M steps equal N + M steps in one go, bit for bit, from every place in an epoch, with dropout on. `start` changes
 // the state in which a run begins; a trainer that goes on from a checkpoint never sees it.
-static void check_resume(const BaseModel& model, const std::string& name,
-                         const TrainingConfig& config = accumulating_config(),
-                         const std::vector<TrainingImage>& images = tiny_images(5),
-                         const std::function<void(Trainer&)>& start = [](Trainer&) {}) {
+static void check_resume(
+    const BaseModel& model, const std::string& name, const TrainingConfig& config = accumulating_config(),
+    const std::vector<TrainingImage>& images = tiny_images(5),
+    const std::function<void(Trainer&)>& start = [](Trainer&) {}) {
   constexpr int64_t kTotal = 8;
   const auto make_trainer = [&] { return Trainer(model, config, images, {}, tiny_images(1)[0].token_ids); };
   auto whole = make_trainer();

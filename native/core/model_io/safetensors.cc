@@ -169,9 +169,10 @@ torch::Tensor SafetensorsFile::tensor(const std::string& name) const {
   const Entry& entry = found->second;
   char* const data = mapping_->bytes() + data_offset_bytes_ + entry.begin_bytes;
   // Files whose header was not padded have tensors at odd addresses, which no kernel may read.
-  if (reinterpret_cast<uintptr_t>(data) % item_bytes(entry.dtype) != 0) {
+  const uint64_t size_bytes = entry.end_bytes - entry.begin_bytes;
+  if (size_bytes > 0 && reinterpret_cast<uintptr_t>(data) % item_bytes(entry.dtype) != 0) {
     auto copy = torch::empty(entry.shape, torch::dtype(entry.dtype));
-    std::memcpy(copy.mutable_data_ptr(), data, entry.end_bytes - entry.begin_bytes);
+    std::memcpy(copy.mutable_data_ptr(), data, size_bytes);
     return copy;
   }
   return torch::from_blob(data, entry.shape, [keep = mapping_](void*) {}, torch::dtype(entry.dtype));

@@ -114,16 +114,69 @@ TEST(scheduler_configuration_is_read) {
   CHECK(loaded.scheduler.beta_start == 0.00085 && loaded.scheduler.beta_end == 0.012);
 }
 
+// What the three models compute, on some input.
+struct Forward {
+  torch::Tensor predicted, mean, decoded, text;
+};
+
+static Forward forward(const BaseModel& model) {
+  const torch::NoGradGuard no_grad;
+  const auto text = model.text_encoder.encode(token_tensor(1));
+  return {model.unet.forward(randn(3, {1, 4, 8, 8}), torch::tensor({721}), model.unet.prepare_text(text)),
+          model.vae.encode(pixels(0, 32, 32)).mean, model.vae.decode(randn(1, {1, 4, 4, 6})), text};
+}
+
+static void check_equal(const Forward& actual, const Forward& expected) {
+  CHECK(torch::equal(actual.predicted, expected.predicted));
+  CHECK(torch::equal(actual.mean, expected.mean));
+  CHECK(torch::equal(actual.decoded, expected.decoded));
+  CHECK(torch::equal(actual.text, expected.text));
+}
+
+constexpr const char* kAllWeights[] = {"unet/diffusion_pytorch_model.safetensors",
+                                       "vae/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"};
+
+static void convert_weights(const ModelDirectory& model, torch::Dtype dtype) {
+  for (const auto* name : kAllWeights) {
+    model.edit_weights(name, [&](auto& tensors) {
+      for (auto& entry : tensors) entry.second = entry.second.to(dtype);
+    });
+  }
+}
+
+TEST(weights_in_half_precision_are_those_numbers_in_float32) {
+  for (const auto dtype : {torch::kFloat16, torch::kBFloat16}) {
+    const ModelDirectory rounded, half;
+    const auto unrounded = forward(rounded.load());
+    convert_weights(rounded, dtype);
+    convert_weights(rounded, torch::kFloat32);
+    convert_weights(half, dtype);
+    CHECK(std::filesystem::file_size(half.directory / kUnetWeights) <
+          0.6 * static_cast<double>(std::filesystem::file_size(rounded.directory / kUnetWeights)));
+    const auto expected = forward(rounded.load());
+    CHECK(!torch::equal(expected.predicted, unrounded.predicted));
+    check_equal(forward(half.load()), expected);
+    // The UNet in the type in which a job computes.
+    const BaseModelOptions options{.unet_dtype = dtype};
+    check_equal(forward(load_base_model(half.directory.path(), options)),
+                forward(load_base_model(rounded.directory.path(), options)));
+  }
+}
+
 TEST(fp16_files_are_found) {
   const ModelDirectory model;
-  std::filesystem::rename(model.directory / kUnetWeights,
-                          model.directory / "unet/diffusion_pytorch_model.fp16.safetensors");
-  model.load();
+  convert_weights(model, torch::kFloat16);
+  const auto expected = forward(model.load());
+  for (const std::string name : kAllWeights) {
+    const auto stem = name.substr(0, name.rfind('.'));
+    std::filesystem::rename(model.directory / name, model.directory / (stem + ".fp16.safetensors"));
+  }
+  check_equal(forward(model.load()), expected);
 }
 
 TEST(shards_are_read_as_one) {
   const ModelDirectory model;
-  const auto expected = model.load().unet.parameter_count();
+  const auto expected = forward(model.load());
   const auto shard = [&](int index, int count) {
     return model.directory / ("unet/diffusion_pytorch_model-0000" + std::to_string(index) + "-of-0000" +
                               std::to_string(count) + ".safetensors");
@@ -137,7 +190,7 @@ TEST(shards_are_read_as_one) {
   write_safetensors(shard(1, 2), halves[0]);
   CHECK_ERROR(model.load(), ErrorCode::kModelLoadFailed, "nor all shards");
   write_safetensors(shard(2, 2), halves[1]);
-  CHECK(model.load().unet.parameter_count() == expected);
+  check_equal(forward(model.load()), expected);
 }
 
 TEST(old_vae_attention_names_are_read) {
@@ -189,7 +242,7 @@ TEST(pipeline_without_a_unet) {
     json["_class_name"] = "FluxPipeline";
     json.erase("unet");
   });
-  CHECK_ERROR(model.load(), kCode, "FluxPipeline without \"unet\"");
+  CHECK_ERROR(model.load(), kCode, "FluxPipeline without \"unet\"; use a Stable Diffusion 1.x model");
 }
 
 TEST(missing_weights) {
@@ -237,10 +290,13 @@ TEST(other_architectures_are_named) {
   refuses("unet/config.json", "block_out_channels", "32", "must be a list");
   refuses("unet/config.json", "layers_per_block", 0, "positive");
   refuses("unet/config.json", "in_channels", 9, "holds \"conv_in.weight\"");
+  refuses("unet/config.json", "act_fn", "gelu", "(only \"silu\" is); use a Stable Diffusion 1.x model");
   refuses("vae/config.json", "_class_name", "AutoencoderTiny", "AutoencoderTiny");
+  refuses("vae/config.json", "act_fn", "relu", "(only \"silu\" is); use the VAE of a Stable Diffusion 1.x model");
   refuses("vae/config.json", "shift_factor", 0.1, "shift_factor");
   refuses("vae/config.json", "block_out_channels", {8, 16, 17}, "17 must be a multiple");
   refuses("text_encoder/config.json", "architectures", {"T5EncoderModel"}, "T5EncoderModel");
+  refuses("text_encoder/config.json", "architectures", {"T5EncoderModel"}, "use a Stable Diffusion 1.x model");
   refuses("text_encoder/config.json", "hidden_act", "relu", "relu");
   refuses("text_encoder/config.json", "num_attention_heads", 5, "multiple of num_attention_heads");
   refuses("text_encoder/config.json", "hidden_size", "32", "must be an integer");

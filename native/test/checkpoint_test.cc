@@ -27,18 +27,28 @@ static void check_same_state(const Trainer& actual, const Trainer& expected, con
         read_file(temporary_directory() / (name + "-expected")));
 }
 
-// N + M steps equal N + M steps in one go, bit for bit, from every place in an epoch, with dropout on.
-static void check_resume(const BaseModel& model, const std::string& name,
-                         const TrainingConfig& config = accumulating_config(),
-                         const std::vector<TrainingImage>& images = tiny_images(5)) {
+static void check_same_scaler(const Trainer& actual, const Trainer& expected) {
+  const auto a = actual.state(), e = expected.state();
+  CHECK(a.loss_scale.defined() == e.loss_scale.defined());
+  if (e.loss_scale.defined()) CHECK(a.loss_scale.equal(e.loss_scale) && a.growth_tracker.equal(e.growth_tracker));
+}
+
+// N + M steps equal N + M steps in one go, bit for bit, from every place in an epoch, with dropout on. `start` changes
+// the state in which a run begins; a trainer that goes on from a checkpoint never sees it.
+static void check_resume(
+    const BaseModel& model, const std::string& name, const TrainingConfig& config = accumulating_config(),
+    const std::vector<TrainingImage>& images = tiny_images(5),
+    const std::function<void(Trainer&)>& start = [](Trainer&) {}) {
   constexpr int64_t kTotal = 8;
   const auto make_trainer = [&] { return Trainer(model, config, images, {}, tiny_images(1)[0].token_ids); };
   auto whole = make_trainer();
+  start(whole);
   train_steps(whole, kTotal);
   for (int64_t first = 0; first <= 6; ++first) {
     const auto file = temporary_directory() / (name + std::to_string(first));
     {
       auto interrupted = make_trainer();
+      start(interrupted);
       train_steps(interrupted, first);
       save_checkpoint(interrupted, file);
     }
@@ -50,6 +60,8 @@ static void check_resume(const BaseModel& model, const std::string& name,
     train_steps(resumed, kTotal - first);
     CHECK(resumed.lora().values().equal(whole.lora().values()));
     CHECK(resumed.result().values().equal(whole.result().values()));
+    CHECK(resumed.position().optimizer_steps_run == whole.position().optimizer_steps_run);
+    check_same_scaler(resumed, whole);
     check_same_state(resumed, whole, name);
   }
 }
@@ -59,6 +71,47 @@ TEST(a_resumed_run_equals_an_uninterrupted_one) { check_resume(tiny_model(), "re
 TEST(a_resumed_fp16_run_equals_an_uninterrupted_one) {
   const auto model = load_tiny_model(torch::kFloat16);
   check_resume(model, "resume-fp16");
+}
+
+// Starts the loss scaler of an fp16 run elsewhere than at 65536.
+static std::function<void(Trainer&)> scaler_at(double loss_scale, int32_t growth_tracker) {
+  return [=](Trainer& trainer) {
+    auto state = trainer.state();
+    state.loss_scale = torch::full({}, loss_scale, torch::kFloat32);
+    state.growth_tracker = torch::full({}, growth_tracker, torch::kInt32);
+    trainer.set_state(state);
+  };
+}
+
+// The windows of the accumulating job end after 2, 3, 5, 6 and 8 micro-steps. How many of them were skipped by then:
+static int64_t skipped_steps(const Trainer& trainer) {
+  int64_t windows = 0;
+  for (const int64_t end : {2, 3, 5, 6, 8}) windows += trainer.position().micro_steps_run >= end ? 1 : 0;
+  return windows - trainer.position().optimizer_steps_run;
+}
+
+// At this scale the tiny model's gradients overflow two or three times: before and after the cuts in the middle.
+TEST(a_resumed_fp16_run_that_skips_steps_equals_an_uninterrupted_one) {
+  const auto model = load_tiny_model(torch::kFloat16);
+  const auto start = scaler_at(std::pow(2.0, 25), 0);
+  Trainer trainer(model, accumulating_config(), tiny_images(5));
+  start(trainer);
+  train_steps(trainer, 2);
+  CHECK(skipped_steps(trainer) == 1);
+  train_steps(trainer, 6);
+  CHECK(skipped_steps(trainer) > 1 && skipped_steps(trainer) < 5);
+  check_resume(model, "resume-skips", accumulating_config(), tiny_images(5), start);
+}
+
+// 1998 finite steps before the run: its second one doubles the scale.
+TEST(a_resumed_fp16_run_whose_scale_grows_equals_an_uninterrupted_one) {
+  const auto model = load_tiny_model(torch::kFloat16);
+  const auto start = scaler_at(65536, 1998);
+  Trainer trainer(model, accumulating_config(), tiny_images(5));
+  start(trainer);
+  train_steps(trainer, 3);
+  CHECK(trainer.state().loss_scale.item<double>() == 131072);
+  check_resume(model, "resume-growth", accumulating_config(), tiny_images(5), start);
 }
 
 // With everything on that has a state or draws at random.

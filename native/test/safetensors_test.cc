@@ -1,6 +1,7 @@
 #include "core/model_io/safetensors.h"
 
 #include <filesystem>
+#include <fstream>
 
 #include "check.h"
 #include "golden.h"
@@ -10,12 +11,17 @@ using namespace brushwork::test;
 
 namespace {
 
+// The first eight bytes of a file.
+std::string length_bytes(uint64_t header_bytes) {
+  std::string text;
+  for (int i = 0; i < 8; ++i) text.push_back(static_cast<char>(header_bytes >> (8 * i)));
+  return text;
+}
+
 // Writes a file with this header and data and opens it.
 SafetensorsFile open_bytes(const std::string& header, const std::string& data, uint64_t header_bytes) {
   const TemporaryDirectory directory;
-  std::string text;
-  for (int i = 0; i < 8; ++i) text.push_back(static_cast<char>(header_bytes >> (8 * i)));
-  write_file_atomically(directory / "file.safetensors", text + header + data);
+  write_file_atomically(directory / "file.safetensors", length_bytes(header_bytes) + header + data);
   return SafetensorsFile(directory / "file.safetensors");
 }
 
@@ -175,6 +181,13 @@ TEST(shape_that_overflows) {
       kCode, "no file could hold");
 }
 
+TEST(shape_without_elements_whose_strides_overflow) {
+  for (const std::string shape : {"[0,4611686018427387904,4611686018427387904]", "[0,9223372036854775807,2]"}) {
+    CHECK_ERROR(open_header(R"({"x":{"dtype":"U8","shape":)" + shape + R"(,"data_offsets":[0,0]}})").tensor("x"), kCode,
+                "no file could hold");
+  }
+}
+
 TEST(offsets_outside_the_file) {
   CHECK_ERROR(open_header(R"({"x":{"dtype":"U8","shape":[5],"data_offsets":[0,5]}})", "1234"), kCode,
               "outside the file");
@@ -202,6 +215,109 @@ TEST(hole_between_tensors) {
 TEST(bytes_after_the_last_tensor) {
   CHECK_ERROR(open_header(R"({"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})", "123"), kCode,
               "2 bytes that belong to no tensor");
+}
+
+namespace {
+
+// Draws what happens to a file, the same in every run.
+class Damage {
+ public:
+  explicit Damage(uint64_t seed) : seed_(seed) {}
+
+  uint64_t below(uint64_t limit) { return mix64(seed_++) % limit; }
+
+  // One of: a byte changed, inserted or left out, two places swapped, a piece doubled, a number changed, the end cut.
+  void strike(std::string& bytes) {
+    const auto place = below(bytes.size()), other = below(bytes.size());
+    const auto length = 1 + below(16);
+    switch (below(7)) {
+      case 0:
+        bytes[place] = static_cast<char>(below(256));
+        break;
+      case 1:
+        bytes.insert(place, 1, static_cast<char>(below(256)));
+        break;
+      case 2:
+        bytes.erase(place, length);
+        break;
+      case 3:
+        std::swap(bytes[place], bytes[other]);
+        break;
+      case 4:
+        bytes.insert(place, bytes.substr(other, length));
+        break;
+      case 5:
+        strike_number(bytes, place);
+        break;
+      default:
+        bytes.resize(place);
+        break;
+    }
+  }
+
+ private:
+  // Puts a number with which sums and products overflow in the place of the next one.
+  void strike_number(std::string& bytes, uint64_t place) {
+    constexpr const char* kNumbers[] = {
+        "0",   "-1",         "1e3",        "4294967296",          "9223372036854775807",
+        "1.5", "2147483648", "4611686018", "4611686018427387904", "18446744073709551615"};
+    const auto begin = bytes.find_first_of("0123456789", place);
+    if (begin == std::string::npos) return;
+    const auto end = bytes.find_first_not_of("0123456789", begin);
+    bytes.replace(begin, (end == std::string::npos ? bytes.size() : end) - begin, kNumbers[below(std::size(kNumbers))]);
+  }
+
+  uint64_t seed_;
+};
+
+// Opens a damaged file and reads all of it; returns whether it was refused, in our own words.
+bool is_refused(const std::string& path) {
+  try {
+    const SafetensorsFile file(path);
+    for (const auto& entry : file.entries()) file.tensor(entry.first).sum();
+    return false;
+  } catch (const Error& error) {
+    CHECK(error.code() == kCode && std::string(error.what()).rfind(path + ": ", 0) == 0);
+    return true;
+  }
+}
+
+}  // namespace
+
+TEST(damaged_files_are_refused_or_read_but_never_crash) {
+  const TemporaryDirectory directory;
+  const auto path = directory / "file.safetensors";
+  write_safetensors(path,
+                    {{"half", torch::ones({3, 5}, torch::kFloat16)},
+                     {"weight", torch::ones({2, 3, 1, 1})},
+                     {"scalar", torch::tensor(2.5)},
+                     {"empty", torch::zeros({0, 3})},
+                     {"flags", torch::ones({3}, torch::kBool)}},
+                    {{"format", "pt"}});
+  const auto valid = read_file(path);
+  // Of half, weight, scalar and flags.
+  constexpr size_t kDataBytes = 30 + 24 + 4 + 3;
+  const auto header = valid.substr(8, valid.size() - 8 - kDataBytes), data = valid.substr(valid.size() - kDataBytes);
+  CHECK(!is_refused(path));
+  constexpr int kCount = 6000;
+  Damage damage(1);
+  int refused = 0;
+  for (int i = 0; i < kCount; ++i) {
+    auto bytes = valid;
+    if (i % 2 == 0) {
+      damage.strike(bytes);
+    } else {
+      // The header alone, under its right length: else that would be all that is found wrong.
+      auto struck = header;
+      for (auto strikes = 1 + damage.below(3); strikes > 0 && !struck.empty(); --strikes) damage.strike(struck);
+      bytes = length_bytes(struck.size()) + struck + data;
+    }
+    std::ofstream(path, std::ios::binary) << bytes;
+    refused += is_refused(path) ? 1 : 0;
+  }
+  std::printf("# %d of %d refused\n", refused, kCount);
+  // Most damage is seen; bytes of a tensor may have any value.
+  CHECK(refused > kCount / 2 && refused < kCount);
 }
 
 TEST(unknown_tensor) { CHECK_ERROR(open_header("{}").tensor("x"), kCode, "has no tensor \"x\""); }

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "check.h"
+#include "core/train/random_streams.h"
 #include "tiny_job.h"
 
 using namespace brushwork;
@@ -41,6 +42,32 @@ TEST(a_picture_has_its_size_and_depends_on_seed_guidance_and_lora) {
   torch::NoGradGuard no_grad;
   lora.values().detach().fill_(0.1);
   CHECK(base.pixels != draw(&lora, options()).pixels);
+}
+
+// Draws in `dtype` and in float32 with both samplers; returns the larger relative difference.
+static double difference_from_float32(torch::Dtype dtype) {
+  LoraParameters lora(tiny_model().unet.lora_layout(), {4, 8, 0.1}, test_device());
+  const torch::NoGradGuard no_grad;
+  lora.values().detach().copy_(0.05 * torch::randn(lora.values().sizes(), make_generator(5)));
+  const auto model = load_tiny_model(dtype);
+  double worst = 0;
+  for (const auto sampler : {SamplerKind::kDdim, SamplerKind::kDpmSolverPlusPlus}) {
+    auto twenty_steps = options();
+    twenty_steps.step_count = 20;
+    twenty_steps.sampler = sampler;
+    const auto expected = *sample_pixels(tiny_model(), &lora, twenty_steps);
+    const double error = relative_error(*sample_pixels(model, &lora, twenty_steps), expected);
+    std::printf("# %s: %.1e\n", torch::toString(dtype), error);
+    CHECK(error > 0);
+    worst = worse(worst, error);
+  }
+  return worst;
+}
+
+// Jobs draw with the UNet in half precision. Measured after 20 steps: bf16 (8 bits) 1.6e-2, fp16 (11 bits) 2.1e-3.
+TEST(pictures_in_half_precision_stay_near_float32) {
+  CHECK_AT_MOST(difference_from_float32(torch::kBFloat16), 3e-2);
+  CHECK_AT_MOST(difference_from_float32(torch::kFloat16), 4e-3);
 }
 
 TEST(options_out_of_range_are_refused) {

@@ -4,6 +4,7 @@
 
 #include "check.h"
 #include "core/train/random_streams.h"
+#include "memory_use.h"
 #include "tiny_job.h"
 
 using namespace brushwork;
@@ -170,6 +171,21 @@ TEST(gradient_checkpointing_changes_no_bit) {
   for (size_t i = 0; i < expected.size(); ++i) CHECK(actual[i].loss == expected[i].loss);
   CHECK(checkpointing.lora().gradients().equal(plain.lora().gradients()));
   CHECK(checkpointing.lora().values().equal(plain.lora().values()));
+}
+
+// On the CPU, where libtorch says what it hands out. Measured: 46 % of the peak without it.
+TEST(gradient_checkpointing_saves_memory) {
+  const auto model = load_base_model(random_model_directory("tiny"), {});
+  const auto peak_bytes = [&](bool gradient_checkpointing) {
+    auto config = tiny_config();
+    config.batch_size = 4;
+    config.gradient_checkpointing = gradient_checkpointing;
+    Trainer trainer(model, config, tiny_images(4));
+    return peak_allocated_bytes([&] { train_steps(trainer, 2); });
+  };
+  const auto plain = peak_bytes(false), checkpointing = peak_bytes(true);
+  std::printf("# peak of a step: %ld KiB, with gradient checkpointing %ld KiB\n", plain / 1024, checkpointing / 1024);
+  CHECK(checkpointing < 0.6 * static_cast<double>(plain));
 }
 
 TEST(training_stops_at_the_next_step) {

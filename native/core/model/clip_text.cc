@@ -96,7 +96,7 @@ ClipTextConfig ClipTextConfig::read(const JsonFile& file) {
   // The file of a whole CLIP model keeps the text part's sizes one level deeper; diffusers never writes that.
   if (file.has("architectures") && file.value().at("architectures") != Json({"CLIPTextModel"})) {
     file.fail("\"architectures\" is " + file.value().at("architectures").dump() +
-              ", which is not supported (only [\"CLIPTextModel\"] is); use a Stable Diffusion 1.x or 2.x model");
+              ", which is not supported (only [\"CLIPTextModel\"] is); use a Stable Diffusion 1.x model");
   }
   ClipTextConfig config;
   config.vocab_size = file.integer("vocab_size");

@@ -53,7 +53,7 @@ void refuse_other_architectures(const JsonFile& file) {
   for (const auto& [key, value] : required) {
     if (file.has(key) && file.value().at(key) != value) {
       file.fail(std::string("\"") + key + "\" is " + file.value().at(key).dump() + ", which is not supported (only " +
-                value.dump() + " is); use a Stable Diffusion 1.x or 2.x model");
+                value.dump() + " is); use a Stable Diffusion 1.x model");
     }
   }
 }

@@ -161,7 +161,7 @@ VaeConfig VaeConfig::read(const JsonFile& file) {
   const auto require = [&](const std::string& key, const Json& value) {
     if (file.has(key) && file.value().at(key) != value) {
       file.fail("\"" + key + "\" is " + file.value().at(key).dump() + ", which is not supported (only " + value.dump() +
-                " is); use the VAE of a Stable Diffusion 1.x or 2.x model");
+                " is); use the VAE of a Stable Diffusion 1.x model");
     }
   };
   require("_class_name", "AutoencoderKL");

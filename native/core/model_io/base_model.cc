@@ -160,7 +160,7 @@ BaseModel load_base_model(const std::string& directory, const BaseModelOptions& 
   for (const char* part : {"unet", "vae", "text_encoder", "scheduler"}) {
     if (!index.has(part)) {
       index.fail("describes a " + index.string("_class_name", "model") + " without \"" + part +
-                 "\"; use a Stable Diffusion 1.x or 2.x model");
+                 "\"; use a Stable Diffusion 1.x model");
     }
   }
   const torch::NoGradGuard no_grad;

@@ -135,12 +135,15 @@ void SafetensorsFile::parse(const std::string& header, uint64_t data_bytes) {
     if (entry.begin_bytes > entry.end_bytes || entry.end_bytes > data_bytes) {
       fail("\"" + name + "\" lies outside the file; it was cut off or is damaged, get it again");
     }
-    uint64_t expected_bytes = item_bytes(entry.dtype);
+    // Sides of 0 count as 1 here: a tensor without elements has strides too, and they may not overflow either.
+    auto product_bytes = static_cast<int64_t>(item_bytes(entry.dtype));
     for (const int64_t side : entry.shape) {
-      if (__builtin_mul_overflow(expected_bytes, static_cast<uint64_t>(side), &expected_bytes)) {
+      if (__builtin_mul_overflow(product_bytes, std::max<int64_t>(side, 1), &product_bytes)) {
         fail("\"" + name + "\" has a shape that no file could hold");
       }
     }
+    const bool is_empty = std::count(entry.shape.begin(), entry.shape.end(), 0) > 0;
+    const uint64_t expected_bytes = is_empty ? 0 : static_cast<uint64_t>(product_bytes);
     if (expected_bytes != entry.end_bytes - entry.begin_bytes) {
       fail("\"" + name + "\" has " + std::to_string(entry.end_bytes - entry.begin_bytes) +
            " bytes, but its shape needs " + std::to_string(expected_bytes));
@@ -166,9 +169,10 @@ torch::Tensor SafetensorsFile::tensor(const std::string& name) const {
   const Entry& entry = found->second;
   char* const data = mapping_->bytes() + data_offset_bytes_ + entry.begin_bytes;
   // Files whose header was not padded have tensors at odd addresses, which no kernel may read.
-  if (reinterpret_cast<uintptr_t>(data) % item_bytes(entry.dtype) != 0) {
+  const uint64_t size_bytes = entry.end_bytes - entry.begin_bytes;
+  if (size_bytes > 0 && reinterpret_cast<uintptr_t>(data) % item_bytes(entry.dtype) != 0) {
     auto copy = torch::empty(entry.shape, torch::dtype(entry.dtype));
-    std::memcpy(copy.mutable_data_ptr(), data, entry.end_bytes - entry.begin_bytes);
+    std::memcpy(copy.mutable_data_ptr(), data, size_bytes);
     return copy;
   }
   return torch::from_blob(data, entry.shape, [keep = mapping_](void*) {}, torch::dtype(entry.dtype));

@@ -28,13 +28,16 @@ import { askBeforeTry } from './ask-before-try.ts';
 import { UrlFetcher } from './fetch-url.ts';
 import { ATTEMPTS, s3ClientOptions } from './s3-client-options.ts';
 import { copyLocalImage } from './local-image.ts';
-import { objectHead } from './object-head.ts';
+import { bodyFacts, objectHead } from './object-head.ts';
+import type { BodyFacts } from './object-head.ts';
 import { isMissingObject, isPreconditionFailed, toStorageError } from './storage-errors.ts';
 import { uploadFile } from './upload-file.ts';
 import type { Upload } from './upload-file.ts';
-import { collect, md5Of, rangeStart, writeBody } from './write-stream.ts';
+import { collect, hashFile, md5Of, writeBody } from './write-stream.ts';
 
 const CONFLICT_PAUSE_MS = 200;
+/** Of a file whose bytes are not what the store says of them. */
+const READS = 2;
 const PARALLEL_DELETES = 8;
 
 const show = ({ bucket, key }: ObjectLocation) => `s3://${bucket}/${key}`;
@@ -64,9 +67,16 @@ class S3ObjectStore implements ObjectStore {
     file: string,
     options: StoreReadOptions,
   ): Promise<TransferResult | null> {
-    return this.#read(location, options, (body, { announcedBytes }) =>
-      writeBody(body, file, { name: show(location), announcedBytes, maxBytes: options.maxBytes }),
-    );
+    for (let read = 1; ; read++) {
+      let kept: string | null = null;
+      const written = await this.#read(location, options, (body, { announcedBytes, md5Base64 }) => {
+        kept = md5Base64;
+        return writeBody(body, file, { name: show(location), announcedBytes, maxBytes: options.maxBytes });
+      });
+      // Damaged on the way; or what looks like an MD5 is none.
+      if (written === null || kept === null || read === READS || (await hashFile(file)).md5Base64 === kept)
+        return written;
+    }
   }
 
   async getBytes(location: ObjectLocation, options: StoreReadOptions): Promise<Buffer | null> {
@@ -242,20 +252,17 @@ class S3ObjectStore implements ObjectStore {
   async #read<T>(
     location: ObjectLocation,
     options: StoreCallOptions,
-    consume: (
-      body: AsyncIterable<Uint8Array>,
-      answer: { announcedBytes: number | null; startBytes: number },
-    ) => Promise<T>,
+    consume: (body: AsyncIterable<Uint8Array>, facts: BodyFacts) => Promise<T>,
     conditions: { Range?: string; IfMatch?: string } = {},
   ): Promise<T | null> {
     const { bucket: Bucket, key: Key } = location;
     return this.#call(`reading ${show(location)}`, options, async (abort) => {
       try {
         const command = new GetObjectCommand({ Bucket, Key, ...conditions });
-        const { Body, ContentLength, ContentRange } = await this.#client.send(command, abort);
+        const answer = await this.#client.send(command, abort);
+        const { Body } = answer;
         if (Body === undefined) throw new InternalError(`The store answered without a body for ${show(location)}.`);
-        const answer = { announcedBytes: ContentLength ?? null, startBytes: rangeStart(ContentRange) ?? 0 };
-        return await consume(Body as unknown as AsyncIterable<Uint8Array>, answer);
+        return await consume(Body as unknown as AsyncIterable<Uint8Array>, bodyFacts(answer));
       } catch (error) {
         if (isMissingObject(error) || (conditions.IfMatch !== undefined && isPreconditionFailed(error))) return null;
         throw error;

@@ -43,6 +43,8 @@ const COUNTS = {
   epochs: Number(values.epochs),
 };
 const MINUTE_MS = 60_000;
+/** A job may have to wait for a pod, and be repeated on several. */
+const JOB_LIMIT_MS = 20 * MINUTE_MS;
 const SAMPLE_MS = 2_000;
 const SETTLE_MS = 4_000;
 /** What every job must come to. */
@@ -92,7 +94,7 @@ async function killPods(
 async function soak(scene: Scene): Promise<SoakedJob> {
   try {
     await scene.publish();
-    const closing = await scene.closed();
+    const closing = await scene.closed(JOB_LIMIT_MS);
     const evidence = await gather(scene, CASE, closing, await objectsOf(scene));
     return { scene, evidence, faults: check(evidence) };
   } catch (error) {

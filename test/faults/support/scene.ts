@@ -218,7 +218,7 @@ export class Scene {
   }
 
   /** Waits until the newest run has ended. */
-  async closed(): Promise<Closing> {
+  async closed(limitMs = CLOSE_LIMIT_MS): Promise<Closing> {
     const what = async () => `the end of the job; last status ${JSON.stringify(this.samples.at(-1)?.status)}`;
     const text = await what();
     await until(
@@ -228,7 +228,7 @@ export class Scene {
         return false;
       },
       text,
-      CLOSE_LIMIT_MS,
+      limitMs,
     );
     return this.#closing ?? { status: 'unknown', atMs: Date.now() };
   }

@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
-import { MOMENTS } from '../test/faults/moments.ts';
+import { momentOf } from '../test/faults/moments.ts';
 import { childrenOf } from '../test/faults/support/processes.ts';
-import { randomOf } from '../test/faults/support/random.ts';
 import { Scene } from '../test/faults/support/scene.ts';
 import { World } from '../test/faults/support/world.ts';
 import type { Pod } from '../test/faults/support/world.ts';
@@ -39,13 +38,7 @@ function print(what: string, times: readonly number[], limit: string): void {
 }
 
 function newScene(world: World): Scene {
-  return new Scene(world, 0, randomOf('bench'), world.job(0, EPOCHS));
-}
-
-function momentOf(name: string) {
-  const moment = MOMENTS.find((one) => one.name === name);
-  if (moment === undefined) throw new Error(`There is no moment ${name}.`);
-  return moment;
+  return new Scene(world, 0, 'bench', 0, world.job(0, EPOCHS));
 }
 
 async function atStep(world: World): Promise<{ scene: Scene; pod: Pod; release: () => void }> {

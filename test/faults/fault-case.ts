@@ -1,3 +1,4 @@
+import type { Tool } from './buttons.ts';
 import type { Moment, Place } from './moments.ts';
 import type { Reached, Scene } from './support/scene.ts';
 
@@ -8,7 +9,7 @@ export type Outcome = 'complete' | 'cancelled' | 'failed' | 'terminated';
 export interface Fault {
   name: string;
   /** What it is, in a few words. */
-  about: string;
+  about: string | ((tool: Tool) => string);
   /** Moments at which it makes sense. */
   places: Place[];
   /** It hits all jobs: those of one batch are struck together. */
@@ -19,6 +20,8 @@ export interface Fault {
   outcome?: (moment: Moment) => Outcome;
   /** Runs of the workflow; default: 1. */
   runs?: number;
+  /** Before the message is sent. */
+  prepare?: (scene: Scene) => Promise<unknown>;
   /** Does it. A held process goes on when {@link Reached.release} was called, at the latest after this. */
   strike: (scene: Scene, reached: Reached) => Promise<void>;
 }
@@ -35,7 +38,18 @@ export interface FaultCase {
   maxTold: number;
   isRefused?: boolean;
   errorCode?: string;
-  isDamaged?: boolean;
+  /** The newest checkpoint is damaged: training goes on from exactly this epoch. */
+  resumesFrom?: number;
+  /** What the backend was told before a reset. */
+  toldBefore?: 'failed';
+  /** The weights are in place though the job did not end as complete. */
+  isPublished?: boolean;
+  /** The job waits for an operator, and gets one. */
+  needsOperator?: boolean;
+  /** The fault is done to a job that has ended: its end is another one afterwards. */
+  isAfterEnd?: boolean;
+  /** What is damaged stays so in the bucket, since the job fails. */
+  staysDamaged?: boolean;
   /** Before the message is sent. */
   prepare: (scene: Scene) => Promise<void> | void;
   /** Waits for the moment; null where there is none to wait for. */

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fault } from './fault-case.ts';
+import { HELPERS } from './helper-faults.ts';
 import { MACHINE } from './machine-faults.ts';
 import { OPERATORS } from './operator-faults.ts';
 import {
@@ -8,16 +9,14 @@ import {
   LONG_MS,
   SETTLE_MS,
   SHORT_MS,
+  frozenFor,
   podOf,
-  trainerOf,
-  helperOf,
-  trainerEndedBy,
+  trainerToldBy,
   podLinkBroken,
-  controlLinkBroken,
-  helperKilled,
   partKilled,
+  usesStoreLater,
 } from './strikes.ts';
-import { freeze, resume, signal } from './support/processes.ts';
+import { signal } from './support/processes.ts';
 import { HOLD_MS } from './support/settings.ts';
 
 /** Every fault that is struck at moments. */
@@ -44,17 +43,7 @@ export const FAULTS: readonly Fault[] = [
     name: 'pod-frozen',
     about: 'SIGSTOP of pod worker and trainer for longer than the hold, then SIGCONT',
     places: ON_POD,
-    strike: async (scene, reached) => {
-      const pod = await podOf(scene, reached);
-      pod.isFrozen = true;
-      freeze(pod.worker.pid);
-      void scene.world.fillPods();
-      reached.release();
-      await sleep(HOLD_MS + 1_000 + scene.random() * 6_000);
-      scene.zombies.push({ pod, sinceMs: Date.now() });
-      resume(pod.worker.pid);
-      pod.isFrozen = false;
-    },
+    strike: (scene, reached) => frozenFor(HOLD_MS + 1_000 + scene.random() * 6_000)(scene, reached),
   },
   {
     name: 'pod-blocked',
@@ -62,8 +51,9 @@ export const FAULTS: readonly Fault[] = [
     places: ['pod'],
     suits: ({ upload }) => upload === undefined,
     strike: async (scene, reached) => {
-      scene.zombies.push({ pod: await podOf(scene, reached), sinceMs: Date.now() + SETTLE_MS });
+      const pod = await podOf(scene, reached);
       reached.block(LONG_MS);
+      scene.loses(pod, SETTLE_MS);
       await sleep(LONG_MS);
     },
   },
@@ -93,6 +83,7 @@ export const FAULTS: readonly Fault[] = [
       const pod = await podOf(scene, reached);
       pod.temporal.reset();
       pod.s3.reset();
+      scene.mustHit('the pod had no connection', () => pod.temporal.isMet);
       reached.release();
     },
   },
@@ -103,6 +94,7 @@ export const FAULTS: readonly Fault[] = [
     strike: async (scene, reached) => {
       const pod = await podOf(scene, reached);
       pod.temporal.delay(300);
+      scene.mustHit('nothing came later', () => pod.temporal.isMet);
       reached.release();
       await scene.closed();
       pod.temporal.heal();
@@ -110,85 +102,26 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: 'pod-without-store',
-    about: 'the pod cut off from the store for 3 s',
+    about: 'the pod cut off from the store for 3 s, and until it has tried to reach it',
     places: ON_POD,
+    suits: usesStoreLater,
     strike: podLinkBroken('s3', 'cut', 3_000),
   },
   {
     name: 'pod-store-stalls',
-    about: 'the store does not answer the pod for 3 s',
+    about: 'the store does not answer the pod for 3 s, and until it has asked',
     places: ON_POD,
+    suits: usesStoreLater,
     strike: podLinkBroken('s3', 'stall', 3_000),
   },
-  { name: 'trainer-killed', about: 'SIGKILL of the trainer', places: ON_POD, strike: trainerEndedBy('SIGKILL') },
-  { name: 'trainer-segfault', about: 'SIGSEGV in the trainer', places: ON_POD, strike: trainerEndedBy('SIGSEGV') },
-  { name: 'trainer-aborts', about: 'SIGABRT in the trainer', places: ON_POD, strike: trainerEndedBy('SIGABRT') },
+  { name: 'trainer-killed', about: 'SIGKILL of the trainer', places: ON_POD, strike: trainerToldBy('SIGKILL') },
+  { name: 'trainer-segfault', about: 'SIGSEGV in the trainer', places: ON_POD, strike: trainerToldBy('SIGSEGV') },
+  { name: 'trainer-aborts', about: 'SIGABRT in the trainer', places: ON_POD, strike: trainerToldBy('SIGABRT') },
   {
     name: 'trainer-stuck',
     about: 'the trainer hangs for ever',
     places: ON_POD,
-    strike: async (scene, reached) => {
-      signal(await trainerOf(scene, reached), 'SIGSTOP');
-      reached.release();
-    },
-  },
-  {
-    name: 'control-killed',
-    about: 'SIGKILL of the only control worker, another one started at once',
-    places: EVERYWHERE,
-    isShared: true,
-    strike: helperKilled('control', 0),
-  },
-  {
-    name: 'control-gone',
-    about: 'no control worker for 8 s',
-    places: EVERYWHERE,
-    isShared: true,
-    strike: helperKilled('control', 8_000),
-  },
-  {
-    name: 'control-partitioned',
-    about: 'the control worker cut off from Temporal for 6 s, connections left open',
-    places: ['control'],
-    isShared: true,
-    strike: controlLinkBroken('temporal', 'stall', 6_000),
-  },
-  {
-    name: 'control-without-store',
-    about: 'the control worker cut off from the store for 3 s',
-    places: ['control'],
-    isShared: true,
-    strike: controlLinkBroken('s3', 'cut', 3_000),
-  },
-  {
-    name: 'bridge-killed',
-    about: 'SIGKILL of the only bridge, another one started at once',
-    places: ['bridge'],
-    isShared: true,
-    strike: helperKilled('bridge', 0),
-  },
-  {
-    name: 'bridge-cut-off',
-    about: "the bridge's connection to RabbitMQ reset",
-    places: ['bridge'],
-    isShared: true,
-    strike: async ({ world }, reached) => {
-      helperOf(world, 'bridge').amqp.reset();
-      reached.release();
-    },
-  },
-  {
-    name: 'bridge-without-temporal',
-    about: 'the bridge cut off from Temporal for 3 s',
-    places: ['bridge'],
-    isShared: true,
-    strike: async ({ world }, reached) => {
-      const { temporal } = helperOf(world, 'bridge');
-      temporal.cut();
-      reached.release();
-      await sleep(3_000);
-      temporal.heal();
-    },
+    strike: trainerToldBy('SIGSTOP'),
   },
   {
     name: 'temporal-restarted',
@@ -218,6 +151,7 @@ export const FAULTS: readonly Fault[] = [
     isShared: true,
     strike: partKilled('s3', 2_000),
   },
+  ...HELPERS,
   ...MACHINE,
   ...OPERATORS,
 ];

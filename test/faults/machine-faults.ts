@@ -44,6 +44,8 @@ const disk: Fault = {
   name: 'pod-disk-full',
   about: "the pod's disk is full, until the job's end",
   places: ON_POD,
+  // After this it writes nothing.
+  suits: ({ name }) => name !== 'upload:end',
   strike: async (scene, reached) => {
     const { worker, disk: directory } = await podOf(scene, reached);
     if (worker.pid === undefined) throw new Error('The pod has ended.');
@@ -65,7 +67,6 @@ const memory: Fault = {
   suits: ({ name }) => /^(train|trainer|checkpoint|upload:begin)/.test(name),
   strike: async (scene, reached) => {
     const trainer = await trainerOf(scene, reached);
-    if (trainer === undefined) throw new Error('There is no trainer.');
     const starved = starve(trainer);
     reached.release();
     await starved;

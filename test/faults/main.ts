@@ -76,11 +76,14 @@ function chosen(): FaultCase[] {
   );
 }
 
-/** Adds a result to the file at once: a long run may be cut short. */
-function keep({ faultCase, violations, podLosses, tookMs }: CaseResult, seed: number, file: string): void {
+function lineOf({ faultCase, violations, podLosses, tookMs }: CaseResult, seed: number): TableLine {
   const { fault, moment, about, outcome } = faultCase;
   const date = new Date().toISOString().slice(0, 10);
-  const line: TableLine = { date, seed, fault, moment, about, outcome, violations, podLosses, tookMs };
+  return { date, seed, fault, moment, about, outcome, violations, podLosses, tookMs };
+}
+
+/** Adds a result to the file at once: a long run may be cut short. */
+function keep(line: TableLine, file: string): void {
   appendFileSync(file, `${JSON.stringify(line)}\n`);
 }
 
@@ -113,7 +116,7 @@ async function main(): Promise<number> {
     onResult: (result) => {
       const { faultCase, violations, tookMs, podLosses, lossReasons } = result;
       done += 1;
-      if (values.results !== undefined) keep(result, seed, values.results);
+      if (values.results !== undefined) keep(lineOf(result, seed), values.results);
       const mark = violations.length === 0 ? 'ok  ' : 'FAIL';
       const lost = podLosses === 0 ? '' : `, ${podLosses} lost: ${lossReasons.join('; ')}`;
       console.log(`${mark} ${done}/${cases.length} ${idOf(faultCase)} (${(tookMs / 1000).toFixed(1)} s${lost})`);
@@ -121,12 +124,14 @@ async function main(): Promise<number> {
     },
   });
   const failed = results.filter(({ violations }) => violations.length > 0);
+  const lines = results.map((one) => lineOf(one, seed));
+  console.log(`\n${tableOf(lines, cases)}`);
   const minutes = (Date.now() - startedAtMs) / 60_000;
   console.log(
     `${results.length - failed.length} passed, ${failed.length} failed, ${cases.length - results.length} not run; seed ${seed}, ${minutes.toFixed(1)} min`,
   );
   // The last look, once everything has ended, may have found more.
-  if (values.results !== undefined) for (const one of failed) keep(one, seed, values.results);
+  if (values.results !== undefined) for (const one of failed) keep(lineOf(one, seed), values.results);
   for (const { faultCase, violations } of failed) {
     const pattern = `^${idOf(faultCase)}$`;
     console.log(`${violations.join('\n  ')}\n  npm run test:faults -- --seed ${seed} --only '${pattern}'`);

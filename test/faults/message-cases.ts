@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { until } from '../integration/support/until.ts';
 import { BUCKET, fromTheStart, loseAPicture } from './fault-case.ts';
 import type { FaultCase } from './fault-case.ts';
+import { deleteQueue } from './helper-faults.ts';
 import { helperOf } from './strikes.ts';
 import type { Scene } from './support/scene.ts';
 
@@ -65,6 +66,17 @@ const consumerTimeout: FaultCase = {
 /** The message comes more often than once, or what it asks for can't be had. */
 export const messages: readonly FaultCase[] = [
   consumerTimeout,
+  {
+    ...fromTheStart(
+      'queue-deleted-before',
+      'the message',
+      'the queue of messages deleted, which cancels the consumer',
+      {
+        prepare: ({ world }) => deleteQueue(world),
+      },
+    ),
+    isShared: true,
+  },
   fromTheStart('message-repeated', 'before the start', 'the same message 100 times', {
     prepare: (scene) => publishAgain(scene, 99),
   }),

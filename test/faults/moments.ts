@@ -79,3 +79,13 @@ export const MOMENTS: readonly Moment[] = [
   resumed('trainer:restore', 'trainer', { name: 'trainer:restore' }),
   resumed('train:step', 'pod', { isPassing: true }),
 ];
+
+/** Where a case waits for none. */
+export const NO_MOMENT: Moment = { name: 'any', place: 'bridge', points: [] };
+
+/** A moment by its name. */
+export function momentOf(name: string): Moment {
+  const moment = MOMENTS.find((one) => one.name === name);
+  if (moment === undefined) throw new Error(`There is no moment ${name}.`);
+  return moment;
+}

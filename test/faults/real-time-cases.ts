@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fromTheStart } from './fault-case.ts';
 import type { FaultCase } from './fault-case.ts';
-import { MOMENTS } from './moments.ts';
-import { SETTLE_MS, podOf } from './strikes.ts';
+import { momentOf } from './moments.ts';
+import type { Moment } from './moments.ts';
+import { SETTLE_MS, frozenFor, helperKilled, podOf } from './strikes.ts';
 
 /** `pod.fence` of temporal.yaml. */
 const FENCE_MS = 25_000;
@@ -16,26 +17,47 @@ const PARTITIONS = [
 
 const WHEN = ['train:step', 'checkpoint:data', 'upload:half'];
 
-/** Cases with the time limits of production: they show that the proportions of the others, which are scaled down, are right. */
-export const REAL_TIME_CASES: readonly FaultCase[] = PARTITIONS.flatMap(({ durationMs, podLosses }) =>
-  MOMENTS.filter(({ name }) => WHEN.includes(name)).map((moment): FaultCase => {
+/** What is done to a job in real time, and how many pods that costs it. */
+function inRealTime(
+  { fault, moment, about }: { fault: string; moment: Moment; about: string },
+  podLosses: number,
+  strike: FaultCase['strike'],
+): FaultCase {
+  return fromTheStart(fault, moment.name, `${about}, with the time limits of production`, {
+    prepare: (scene) => scene.arm(moment),
+    reach: (scene) => scene.reach(moment),
+    strike,
+    afterwards: async (scene) => {
+      const lost = (await scene.status())?.podLosses;
+      if (lost !== podLosses) throw new Error(`${lost} pods were lost instead of ${podLosses}.`);
+    },
+  });
+}
+
+const partitioned = PARTITIONS.flatMap(({ durationMs, podLosses }) =>
+  WHEN.map(momentOf).map((moment) => {
     const seconds = durationMs / 1000;
-    const about = `the pod cut off from Temporal for ${seconds} s, with the time limits of production`;
-    return fromTheStart(`pod-partitioned-${seconds}-s`, moment.name, about, {
-      prepare: (scene) => scene.arm(moment),
-      reach: (scene) => scene.reach(moment),
-      strike: async (scene, reached) => {
-        const pod = await podOf(scene, reached);
-        pod.temporal.stall();
-        if (podLosses > 0) scene.zombies.push({ pod, sinceMs: Date.now() + FENCE_MS + SETTLE_MS });
-        reached.release();
-        await sleep(durationMs);
-        pod.temporal.heal();
-      },
-      afterwards: async (scene) => {
-        const lost = (await scene.status())?.podLosses;
-        if (lost !== podLosses) throw new Error(`${lost} pods were lost instead of ${podLosses}.`);
-      },
+    const about = `the pod cut off from Temporal for ${seconds} s`;
+    return inRealTime({ fault: `pod-partitioned-${seconds}-s`, moment, about }, podLosses, async (scene, reached) => {
+      const pod = await podOf(scene, reached);
+      pod.temporal.stall();
+      if (podLosses > 0) scene.loses(pod, FENCE_MS + SETTLE_MS);
+      reached.release();
+      await sleep(durationMs);
+      pod.temporal.heal();
     });
   }),
 );
+
+const frozen = WHEN.map(momentOf).map((moment) => {
+  const about = 'SIGSTOP of pod worker and trainer for 60 s, then SIGCONT';
+  return inRealTime({ fault: 'pod-frozen-60-s', moment, about }, 1, frozenFor(60_000));
+});
+
+const controlGone = ['train:step', 'promote:copied'].map(momentOf).map((moment): FaultCase => {
+  const what = { fault: 'control-gone-180-s', moment, about: 'no control worker for 180 s' };
+  return { ...inRealTime(what, 0, helperKilled('control', 180_000)), isShared: true };
+});
+
+/** Cases with the time limits of production: they show that the proportions of the others, which are scaled down, are right. */
+export const REAL_TIME_CASES: readonly FaultCase[] = [...partitioned, ...frozen, ...controlGone];

@@ -2,9 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { TrainStatus } from '../../common/types.ts';
 import { idOf } from './fault-case.ts';
 import type { FaultCase } from './fault-case.ts';
-import { INVARIANTS } from './invariants.ts';
+import { check, checkAgain, checkProcesses } from './last-look.ts';
+import { NO_MOMENT } from './moments.ts';
 import type { Evidence, StoredObject } from './invariants.ts';
-import { gather, holdsIn, objectsOf, secretsOf } from './support/evidence.ts';
+import { gather, objectsOf } from './support/evidence.ts';
 import { keepEvidence } from './support/keep-evidence.ts';
 import { randomOf, shuffled } from './support/random.ts';
 import { Scene } from './support/scene.ts';
@@ -85,7 +86,8 @@ export async function runCases(cases: readonly FaultCase[], options: RunOptions)
     }
     await sleep(SETTLE_MS);
     for (const one of ended) await lookAgain(one);
-    checkLogs(world, ended);
+    // Charged to one case of the world, though another may have caused it.
+    ended[0]?.result.violations.push(...checkProcesses(world));
     return ended.map(({ result }) => result);
   } finally {
     await world.stop();
@@ -123,7 +125,7 @@ async function runBatch(world: World, batch: FaultCase[], firstLane: number, see
   await world.fillPods();
   const jobs = batch.map((faultCase, index) => ({
     faultCase,
-    scene: new Scene(world, firstLane + index, randomOf(`${seed} ${idOf(faultCase)}`)),
+    scene: new Scene(world, firstLane + index, idOf(faultCase), seed),
     violations: [] as string[],
   }));
   for (const { scene } of jobs) scene.batch = jobs.map((job) => job.scene);
@@ -143,17 +145,18 @@ async function runBatch(world: World, batch: FaultCase[], firstLane: number, see
       }
     }),
   );
-  const [first] = jobs;
+  // Where the moment was not reached, another job of the batch stands for all.
+  const striker = jobs.find(({ violations }) => violations.length === 0);
   const struckAtMs = Date.now();
   const all: Reached = {
+    moment: held[0]?.moment ?? NO_MOMENT,
     pid: held[0]?.pid ?? null,
     release: () => held.forEach(({ release }) => release()),
     block: (durationMs) => held.forEach(({ block }) => block(durationMs)),
   };
-  const strike =
-    first === undefined || first.violations.length > 0
-      ? Promise.resolve()
-      : first.faultCase.strike(first.scene, all).catch(blame(first, 'the fault could not be done'));
+  const strike = Promise.resolve(striker?.faultCase.strike(striker.scene, all)).catch((error: unknown) => {
+    for (const job of jobs) blame(job, 'the fault could not be done')(error);
+  });
   const results = await Promise.all(
     jobs.map(async (job): Promise<Ended> => {
       const { scene, faultCase, violations } = job;
@@ -161,6 +164,7 @@ async function runBatch(world: World, batch: FaultCase[], firstLane: number, see
       let evidence: Evidence | null = null;
       try {
         if (violations.length > 0) throw new Error('the case was given up');
+        if (faultCase.isAfterEnd === true) await strike;
         closing = await scene.closed();
         if (faultCase.outcome === 'terminated') await sleep(TERMINATED_SETTLE_MS);
         const objects = await objectsWhenPossible(scene);
@@ -173,6 +177,7 @@ async function runBatch(world: World, batch: FaultCase[], firstLane: number, see
         await scene.handle.terminate('given up by the fault tests').catch(() => undefined);
       }
       await strike;
+      violations.push(...scene.misses());
       scene.backend.setBehaviour(null);
       await scene.end();
       if (violations.length > 0) {
@@ -205,35 +210,8 @@ async function objectsWhenPossible(scene: Scene): Promise<StoredObject[]> {
   }
 }
 
-function check(evidence: Evidence): string[] {
-  return INVARIANTS.flatMap((invariant, index) =>
-    invariant(evidence).map((fault) => `invariant ${index + 1}: ${fault}`),
-  );
-}
-
 /** Nothing may have changed since the end of the job. */
 async function lookAgain({ scene, result, evidence }: Ended): Promise<void> {
   if (evidence === null || result.violations.length > 0) return;
-  const { backend, job } = scene;
-  const requests = backend.requests.filter(({ body }) => body?.['style_id'] === job.styleId);
-  const later = await objectsOf(scene);
-  const faults = check({
-    ...evidence,
-    requests,
-    zombieWrites: scene.zombieWrites(holdsIn(evidence.events)),
-    objects: { ...evidence.objects, later },
-  });
-  result.violations.push(...faults.map((fault) => `later, ${fault}`));
-}
-
-function checkLogs(world: World, ended: Ended[]): void {
-  const [charged] = ended;
-  if (charged === undefined) return;
-  for (const worker of world.workers) {
-    const log = worker.log();
-    if (secretsOf(world).some((secret) => log.includes(secret)))
-      charged.result.violations.push('invariant 7: a secret is in the log of a process');
-    if (worker.exitCode !== null && worker.exitCode !== 0)
-      charged.result.violations.push(`a process ended by itself with code ${worker.exitCode}:\n${worker.tail()}`);
-  }
+  result.violations.push(...(await checkAgain(scene, evidence)));
 }

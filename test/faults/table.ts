@@ -18,25 +18,24 @@ function unique(values: readonly string[]): string[] {
   return [...new Set(values)];
 }
 
+/** E.g. `train:step ✓ 9 s, 1 pod`. */
+function ending(line: TableLine): string {
+  const { moment, podLosses, tookMs } = line;
+  const pods = podLosses === 0 ? '' : `, ${podLosses} ${podLosses === 1 ? 'pod' : 'pods'}`;
+  return `${isBad(line) ? `**${moment} ✗**` : `${moment} ✓`} ${seconds(tookMs)}${pods}`;
+}
+
 function row(lines: TableLine[]): string {
   const [first] = lines;
   if (first === undefined) return '';
-  const moments = unique(lines.map((line) => (isBad(line) ? `**${line.moment}**` : line.moment)));
   const outcomes = [...Map.groupBy(lines, ({ outcome }) => outcome)].map(
-    ([outcome, some]) => `${some.length} ${outcome}`,
+    ([outcome, some]) => `${outcome}: ${some.map(ending).join('; ')}`,
   );
-  const lost = lines.filter(({ podLosses }) => podLosses > 0).length;
-  const ends = [
-    outcomes.join(', '),
-    ...(lost === 0 ? [] : [`${lost} lost a pod`]),
-    `at most ${seconds(Math.max(...lines.map(({ tookMs }) => tookMs)))}`,
-    ...(lines.some(isBad) ? [`**${lines.filter(isBad).length} violations**`] : []),
-  ];
-  return `| ${first.fault} | ${first.about} | ${moments.join(', ')} | ${ends.join('; ')} |`;
+  return `| ${first.fault} | ${first.about} | ${outcomes.join(' / ')} |`;
 }
 
 /**
- * The results of one or more runs as a Markdown table, a row for each fault.
+ * The results of one or more runs as a Markdown table, a row for each fault, in it each moment with its outcome.
  *
  * @param lines - of all cases that were run
  * @param known - all cases that there are
@@ -53,8 +52,8 @@ export function tableOf(lines: TableLine[], known: readonly Pick<TableLine, 'fau
   return [
     `${dates}, seeds ${seeds}: ${distinct} of ${known.length} cases, ${lines.filter(isBad).length} with a violation.`,
     '',
-    '| fault | what happens | moments | how the jobs ended, from the fault on |',
-    '| --- | --- | --- | --- |',
+    '| fault | what happens | how the job ended, and at which moment: how long after the fault, pods that it lost |',
+    '| --- | --- | --- |',
     ...groups.map(([, group]) => row(group)),
     '',
     ...(untried.length === 0 ? [] : [`No case has run of: ${untried.join(', ')}.`, '']),

@@ -24,6 +24,10 @@ interface Rehearsal {
   leadsTo?: TrainPhase;
   /** In what the command prints. */
   shows?: RegExp;
+  /** Whether the hold is paused afterwards. */
+  pausesHold?: boolean;
+  /** It ends the run, without a phase and without a word to the backend. */
+  terminates?: boolean;
   /** Its query finds nothing here. */
   findsNone?: boolean;
 }
@@ -46,8 +50,12 @@ const REHEARSALS: readonly Rehearsal[] = [
   { line: /giveUp$/, from: 'awaiting-operator', leadsTo: 'failed' },
   { line: /workflow count .* GROUP BY/, from: 'failed', shows: /values: Failed/ },
   { line: /workflow count .*'Failed'/, from: 'failed', shows: /\b[1-9]\b/ },
-  { line: / reset /, from: 'failed', leadsTo: 'waiting-for-pod' },
+  { line: /workflow reset /, from: 'failed', leadsTo: 'waiting-for-pod' },
   { line: / cancel\b/, from: 'waiting-for-pod', leadsTo: 'cancelled' },
+  { line: /activity pause/, from: 'waiting-for-pod', pausesHold: true },
+  { line: /activity unpause/, from: 'waiting-for-pod', pausesHold: false },
+  { line: /activity reset/, from: 'waiting-for-pod' },
+  { line: /workflow terminate/, from: 'waiting-for-pod', terminates: true },
 ];
 
 /** Lines of code blocks that begin with the name of a program, as they stand there. */
@@ -110,6 +118,8 @@ describe('commands of runbook.md and operations.md', function () {
 
   async function bringTo(wanted: TrainPhase): Promise<void> {
     const { phase } = await service.statusOf(job);
+    const isCutShort = !ENDED.includes(phase) && (await hasEnded());
+    if (isCutShort) await startJob();
     if (phase === wanted) return;
     const handle = service.handleOf(job);
     if (phase === 'paused') await handle.signal('resumeTraining');
@@ -128,7 +138,7 @@ describe('commands of runbook.md and operations.md', function () {
   const hasEnded = async () => (await service.handleOf(job).describe()).status.name !== 'RUNNING';
 
   for (const rehearsal of REHEARSALS) {
-    const { from, leadsTo, shows, findsNone = false } = rehearsal;
+    const { from, leadsTo, shows, pausesHold, terminates = false, findsNone = false } = rehearsal;
     for (const line of LINES.filter((one) => rehearsalOf(one) === rehearsal)) {
       it(line, async () => {
         await bringTo(from);
@@ -139,8 +149,18 @@ describe('commands of runbook.md and operations.md', function () {
         if (query !== undefined && !findsNone) {
           await eventually(async () => assert.ok((await service.client.workflow.count(query)).count > 0, query));
         }
+        const told = service.finalNotices(job).length;
         const printed = await run(line);
         if (shows !== undefined) assert.match(printed, shows);
+        if (pausesHold !== undefined) {
+          const { raw } = await service.handleOf(job).describe();
+          const hold = raw.pendingActivities?.find(({ activityType }) => activityType?.name === 'holdPod');
+          assert.equal(hold?.paused === true, pausesHold);
+        }
+        if (terminates) {
+          assert.equal((await service.handleOf(job).describe()).status.name, 'TERMINATED');
+          assert.equal(service.finalNotices(job).length, told, 'nobody is told');
+        }
         if (leadsTo === undefined) return;
         await phaseIs(leadsTo);
         if (ENDED.includes(leadsTo)) await until(hasEnded, 'the end of the run');

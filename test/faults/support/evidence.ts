@@ -96,23 +96,27 @@ export async function gather(
   const events = runs.flatMap((run) => run.events);
   const requests = backend.requests.filter(({ body }) => body?.['style_id'] === job.styleId);
   return {
+    epochs: job.epochs,
     outcome: faultCase.outcome,
     maxTold: faultCase.maxTold,
     isRefused: faultCase.isRefused === true,
     errorCode: faultCase.errorCode ?? null,
-    isDamaged: faultCase.isDamaged === true,
+    toldBefore: faultCase.toldBefore ?? null,
+    isPublished: faultCase.isPublished === true,
+    needsOperator: faultCase.needsOperator === true,
+    resumesFrom: faultCase.resumesFrom ?? null,
     closed: closing.status,
     runs: { expected: faultCase.runs, found: runs.length },
     requests,
     events,
     samples,
     firstSteps: scene.firstSteps(),
+    announced: await scene.announced.all(),
     published: await world.service.weightsOf(job),
     reference: await world.reference(),
     objects: { atEnd, later: atEnd },
     zombieWrites: scene.zombieWrites(holdsIn(events)),
-    damagedCheckpoints:
-      faultCase.isDamaged === true && faultCase.outcome !== 'complete' ? [] : await damagedCheckpoints(scene),
+    damagedCheckpoints: faultCase.staysDamaged === true ? [] : await damagedCheckpoints(scene),
     secrets: secretsOf(world),
     texts: [
       ...runs.map(({ text }) => text),

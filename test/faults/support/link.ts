@@ -20,13 +20,16 @@ interface Pair {
  */
 export class Link {
   readonly #server: Server;
+  readonly #port: number;
   readonly #target: { host: string; port: number };
   readonly #pairs = new Set<Pair>();
   #mode: Mode = 'pass';
   #delayMs = 0;
+  #isMet = false;
 
   private constructor(server: Server, target: { host: string; port: number }) {
     this.#server = server;
+    this.#port = (server.address() as AddressInfo).port;
     this.#target = target;
     server.on('connection', (client) => this.#connect(client));
   }
@@ -41,11 +44,17 @@ export class Link {
 
   /** Where to connect instead of to the target. */
   get address(): string {
-    return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return `127.0.0.1:${this.#port}`;
+  }
+
+  /** Whether anybody has met the break since it began: was refused, reset, delayed, or has sent what is held back. */
+  get isMet(): boolean {
+    const holdsBack = ({ client, server }: Pair) => client.readableLength > 0 || server.readableLength > 0;
+    return this.#isMet || (this.#mode === 'stall' && [...this.#pairs].some(holdsBack));
   }
 
   cut(): void {
-    this.#mode = 'refuse';
+    this.#break('refuse');
     for (const { client, server } of this.#pairs) {
       client.destroy();
       server.destroy();
@@ -53,7 +62,7 @@ export class Link {
   }
 
   stall(): void {
-    this.#mode = 'stall';
+    this.#break('stall');
     for (const { client, server } of this.#pairs) {
       client.pause();
       server.pause();
@@ -61,6 +70,7 @@ export class Link {
   }
 
   reset(): void {
+    this.#isMet = this.#pairs.size > 0;
     for (const { client, server } of this.#pairs) {
       client.resetAndDestroy();
       server.resetAndDestroy();
@@ -68,11 +78,13 @@ export class Link {
   }
 
   delay(delayMs: number): void {
+    this.#isMet = false;
     this.#delayMs = delayMs;
   }
 
   /** All is well again; what was held back while it stalled passes now. */
   heal(): void {
+    this.#isMet = this.isMet;
     this.#mode = 'pass';
     this.#delayMs = 0;
     for (const { client, server } of this.#pairs) {
@@ -81,12 +93,25 @@ export class Link {
     }
   }
 
+  /** Ends it; until {@link Link.reopen} nobody listens at its port, as where a program is not running. */
   async close(): Promise<void> {
     this.cut();
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
+  /** Listens again where it did before it was closed. */
+  async reopen(): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(this.#port, '127.0.0.1', resolve));
+    this.heal();
+  }
+
+  #break(mode: Mode): void {
+    this.#isMet = false;
+    this.#mode = mode;
+  }
+
   #connect(client: Socket): void {
+    this.#isMet ||= this.#mode !== 'pass';
     if (this.#mode === 'refuse') {
       client.resetAndDestroy();
       return;
@@ -104,7 +129,10 @@ export class Link {
     from.setNoDelay(true);
     from.on('data', (chunk) => {
       if (this.#delayMs === 0) to.write(chunk);
-      else setTimeout(() => to.write(chunk), this.#delayMs);
+      else {
+        this.#isMet = true;
+        setTimeout(() => to.write(chunk), this.#delayMs);
+      }
     });
     from.on('end', () => to.end());
     from.on('error', () => to.destroy());

@@ -28,7 +28,17 @@ export interface S3Rule {
   flaw: S3Flaw;
   /** This many requests. */
   times: number;
+  /** Where in the body the bit is that is flipped: 0, the first byte, to 1. Default: in a checkpoint, a number of a tensor. */
+  flipAt?: number;
 }
+
+/** A rule in force. */
+export interface S3RuleInForce extends S3Rule {
+  /** Requests that it has spoilt so far. */
+  hits: number;
+}
+
+const FLIP_AT = 0.9;
 
 /** A request that changes something in the bucket. */
 export interface S3Write {
@@ -50,7 +60,7 @@ export interface S3Read {
 
 /** An upload that the proxy holds in the middle of its body. */
 export interface HeldUpload {
-  reached: Promise<void>;
+  readonly isReached: boolean;
   release: () => void;
 }
 
@@ -74,7 +84,7 @@ export class S3Proxy {
   readonly writes: S3Write[] = [];
   /** Every GET, oldest first. */
   readonly reads: S3Read[] = [];
-  readonly #rules = new Set<S3Rule>();
+  readonly #rules = new Set<S3RuleInForce>();
   readonly #holds = new Set<Hold>();
   /** Uploads to such paths take that much longer. */
   #slow: { path: RegExp; byMs: number } | null = null;
@@ -97,22 +107,25 @@ export class S3Proxy {
   }
 
   /** Spoils requests until the rule is used up or {@link drop}ped. */
-  spoil(rule: S3Rule): S3Rule {
-    const own = { ...rule };
+  spoil(rule: S3Rule): S3RuleInForce {
+    const own = { ...rule, hits: 0 };
     this.#rules.add(own);
     return own;
   }
 
-  drop(rule: S3Rule): void {
+  drop(rule: S3RuleInForce): void {
     this.#rules.delete(rule);
   }
 
   /** Holds the next upload to such a path in the middle of its body. */
   hold(path: RegExp): HeldUpload {
-    const reached = Promise.withResolvers<void>();
     const released = Promise.withResolvers<void>();
-    this.#holds.add({ path, reach: reached.resolve, released: released.promise });
-    return { reached: reached.promise, release: released.resolve };
+    const upload = { isReached: false, release: released.resolve };
+    const reach = () => {
+      upload.isReached = true;
+    };
+    this.#holds.add({ path, reach, released: released.promise });
+    return upload;
   }
 
   /** Makes uploads to such paths take longer; null: all are quick again. */
@@ -133,7 +146,8 @@ export class S3Proxy {
     if (method !== 'GET' && method !== 'HEAD') this.writes.push({ atMs: Date.now(), method, path, entrance });
     const { range = null, 'if-match': ifMatch = null } = incoming.headers;
     if (method === 'GET') this.reads.push({ path, range, ifMatch });
-    const flaw = this.#flawOf(method, path);
+    const rule = this.#ruleOf(method, path);
+    const flaw = rule?.flaw ?? null;
     const isUpload = Number(incoming.headers['content-length'] ?? 0) > 0;
     const status = flaw === null ? undefined : STATUS[flaw];
     if (status !== undefined) {
@@ -143,7 +157,7 @@ export class S3Proxy {
       return;
     }
     const body = await read(incoming);
-    if (isUpload && flaw === 'flipped-bit') flip(body);
+    if (isUpload && flaw === 'flipped-bit') flip(body, rule?.flipAt);
     const headers = { ...incoming.headers };
     delete headers.expect;
     const outgoing = request({ host: this.#target.hostname, port: this.#target.port, method, path, headers });
@@ -178,7 +192,7 @@ export class S3Proxy {
       incoming.socket.destroy();
       return;
     }
-    if (!isUpload && flaw === 'flipped-bit') flip(content);
+    if (!isUpload && flaw === 'flipped-bit') flip(content, rule?.flipAt);
     if (flaw === 'unconditional' && answer.statusCode === 412) {
       response.writeHead(200, { etag: '"0"' }).end();
       return;
@@ -192,12 +206,13 @@ export class S3Proxy {
     response.end(content);
   }
 
-  #flawOf(method: string, path: string): S3Flaw | null {
+  #ruleOf(method: string, path: string): S3RuleInForce | null {
     for (const rule of this.#rules) {
       if (rule.method !== method || !rule.path.test(path)) continue;
       rule.times -= 1;
+      rule.hits += 1;
       if (rule.times <= 0) this.#rules.delete(rule);
-      return rule.flaw;
+      return rule;
     }
     return null;
   }
@@ -218,9 +233,8 @@ async function read(message: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** Flips a bit near the end: in a checkpoint that is a number of a tensor, not the header. */
-function flip(body: Buffer): void {
-  const at = Math.floor(body.length * 0.9);
+function flip(body: Buffer, share = FLIP_AT): void {
+  const at = Math.floor(body.length * share);
   const byte = body[at];
   if (byte !== undefined) body[at] = byte ^ 1;
 }

@@ -9,6 +9,9 @@ export const FENCE_MS = 6_500;
 /** A trainer that does nothing counts as stuck after this long; while it loads, only after 20 s: others may want the cores. */
 export const STALL_MS = 6_000;
 
+/** Both sides of a connection to RabbitMQ take it for dead after about two of these: three times as soon as in production. */
+export const AMQP_HEARTBEAT_S = 5;
+
 /** Disks of pods have 32 MiB (`small-disk.ts`), and some faults are struck at many pods. */
 const FIT = { minFreeDiskMiB: 8, rest: '500ms' };
 

@@ -5,42 +5,42 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { overlay } from '../../../common/config-source.ts';
-import { startBackend } from '../../../scripts/stack/backend.ts';
-import type { Backend } from '../../../scripts/stack/backend.ts';
+import type { Role } from '../../../common/config.ts';
 import { TestService } from '../../integration/support/service.ts';
 import type { JobMessage } from '../../integration/support/service.ts';
 import type { Launch, WorkerProcess } from '../../integration/support/worker-process.ts';
 import { Clock, buildClockShift } from './clock.ts';
+import { openLane, originOf } from './lane.ts';
+import type { Lane } from './lane.ts';
 import { Link } from './link.ts';
 import { copyOfOtherVersion } from './other-version.ts';
 import { parentOf, resume } from './processes.ts';
 import { S3Proxy } from './s3-proxy.ts';
-import { EPOCHS, OVERRIDES } from './settings.ts';
+import { AMQP_HEARTBEAT_S, EPOCHS, OVERRIDES } from './settings.ts';
 import { canMount, onSmallDisk } from './small-disk.ts';
 
-/** A pod worker with links of its own. */
-export interface Pod {
+/** A service process with links of its own. */
+export interface LinkedProcess {
   worker: WorkerProcess;
   clock: Clock;
   /** Its work directory: a small disk of its own where the machine allows that. */
   disk: string;
   temporal: Link;
   s3: Link;
+  amqp: Link;
   /** By this the store knows it. */
   s3Entrance: string;
+}
+
+/** A pod worker. */
+export interface Pod extends LinkedProcess {
   /** It is held still by a test: it takes no job. */
   isFrozen: boolean;
 }
 
-/** A control worker or bridge with links of its own. */
-export interface Helper {
+/** A control worker or bridge. */
+export interface Helper extends LinkedProcess {
   role: 'control' | 'bridge';
-  worker: WorkerProcess;
-  clock: Clock;
-  temporal: Link;
-  s3: Link;
-  amqp: Link;
-  s3Entrance: string;
 }
 
 /** How many of everything. */
@@ -48,6 +48,8 @@ export interface WorldSize {
   /** Cases at the same time; each has a backend of its own. */
   lanes: number;
   pods: number;
+  /** Of each job; default: {@link EPOCHS}. */
+  epochs?: number;
   /** What differs from `temporal.yaml`; default: time limits are scaled down. */
   overrides?: object;
 }
@@ -55,11 +57,13 @@ export interface WorldSize {
 /** The real parts, and around them service processes that can be broken one by one: used for many cases. */
 export class World {
   readonly service: TestService;
-  readonly backends: Backend[];
+  readonly lanes: readonly Lane[];
   readonly token: string;
   readonly s3: S3Proxy;
   readonly pods: Pod[] = [];
   readonly helpers: Helper[] = [];
+  /** All that were ever started. */
+  readonly #processes: LinkedProcess[] = [];
   readonly #size: WorldSize;
   readonly #points: string;
   readonly #clockShift: string;
@@ -73,15 +77,9 @@ export class World {
   #filling: Promise<void> | null = null;
   #isClosing = false;
 
-  private constructor(parts: {
-    service: TestService;
-    backends: Backend[];
-    token: string;
-    s3: S3Proxy;
-    size: WorldSize;
-  }) {
+  private constructor(parts: { service: TestService; lanes: Lane[]; token: string; s3: S3Proxy; size: WorldSize }) {
     this.service = parts.service;
-    this.backends = parts.backends;
+    this.lanes = parts.lanes;
     this.token = parts.token;
     this.s3 = parts.s3;
     this.#size = parts.size;
@@ -92,19 +90,19 @@ export class World {
 
   static async start(size: WorldSize): Promise<World> {
     const token = randomBytes(24).toString('hex');
-    const backends = await Promise.all(Array.from({ length: size.lanes }, () => startBackend({ token })));
-    const allowedOrigins = backends.map(({ origin }) => origin);
+    const lanes = await Promise.all(Array.from({ length: size.lanes }, () => openLane(token)));
+    const allowedOrigins = lanes.map(originOf);
     const overrides = overlay(size.overrides ?? OVERRIDES, { backend: { allowedOrigins } }) as object;
     const service = await TestService.start({ token, overrides });
     const s3 = new S3Proxy(service.stack.s3.endpoint);
-    const world = new World({ service, backends, token, s3, size });
+    const world = new World({ service, lanes, token, s3, size });
     await Promise.all([world.startHelper('control'), world.startHelper('bridge'), world.fillPods()]);
     return world;
   }
 
   /** What `brushwork train` makes of the same pictures: computed once. */
   reference(): Promise<Record<string, Buffer>> {
-    this.#reference ??= this.service.trainByHand(EPOCHS);
+    this.#reference ??= this.service.trainByHand(this.#epochs);
     return this.#reference;
   }
 
@@ -117,31 +115,43 @@ export class World {
   }
 
   async startHelper(role: Helper['role'], launch: Launch = {}): Promise<Helper> {
-    const links = await this.#links();
-    const clock = this.#clock();
-    const worker = await this.#startWorker([role], { ...links, clock }, {}, launch);
-    const helper = { role, worker, clock, ...links };
+    const helper = { ...(await this.startProcess([role], {}, launch)), role };
     this.helpers.push(helper);
     return helper;
   }
 
   /** Starts a pod beside the others. */
   async startPod(launch: Launch = {}): Promise<Pod> {
-    const { amqp, ...links } = await this.#links();
-    await amqp.close();
-    const clock = this.#clock();
-    const disk = path.join(this.service.directory, `disk-${this.#count++}`);
-    mkdirSync(disk);
-    const before = this.#mounts ? onSmallDisk(disk) : [];
-    const worker = await this.#startWorker(
-      ['pod'],
-      { ...links, clock },
-      { BRUSHWORK_WORK_DIRECTORY: disk },
-      { before, ...launch },
-    );
-    const pod = { worker, clock, disk, ...links, isFrozen: false };
+    const pod = { ...(await this.startProcess(['pod'], {}, launch)), isFrozen: false };
     this.pods.push(pod);
     return pod;
+  }
+
+  /** Starts a process that neither {@link fillPods} nor the faults of helpers know of. */
+  async startProcess(
+    roles: readonly Role[],
+    env: Record<string, string> = {},
+    launch: Launch = {},
+  ): Promise<LinkedProcess> {
+    const links = await this.#links();
+    const clock = new Clock(this.#clockShift, path.join(this.service.directory, `clock-${this.#count++}`));
+    const disk = path.join(this.service.directory, `disk-${this.#count++}`);
+    mkdirSync(disk);
+    const before = this.#mounts && roles.includes('pod') ? onSmallDisk(disk) : [];
+    const own = {
+      ...clock.env,
+      TEMPORAL_ADDRESS: links.temporal.address,
+      AWS_ENDPOINT_URL: `http://${links.s3.address}`,
+      RABBITMQ_URL: `${this.#amqpUrl(links.amqp)}?heartbeat=${AMQP_HEARTBEAT_S}`,
+      BRUSHWORK_FAULT_POINTS: this.#points,
+      BRUSHWORK_WORK_DIRECTORY: disk,
+      ...env,
+    };
+    const worker = await this.service.startWorker(roles, own, { before, ...launch });
+    const linked = { worker, clock, disk, ...links };
+    this.workers.push(worker);
+    this.#processes.push(linked);
+    return linked;
   }
 
   /** The program as another version; made at the first call. */
@@ -185,7 +195,8 @@ export class World {
   /** Blocks the event loop of a process that is held. */
   block(point: string, taskId: string, pid: number, durationMs: number): void {
     const file = path.join(this.#points, `${point}.${taskId}.${pid}`);
-    if (existsSync(file)) writeFileSync(file, `block ${durationMs}`);
+    if (!existsSync(file)) throw new Error(`Nobody is held at ${point}.`);
+    writeFileSync(file, `block ${durationMs}`);
   }
 
   /** Runs `tctl` against the stack's server. */
@@ -204,28 +215,32 @@ export class World {
     return stdout;
   }
 
+  laneOf(lane: number): Lane {
+    const found = this.lanes[lane];
+    if (found === undefined) throw new Error(`There is no lane ${lane}.`);
+    return found;
+  }
+
   /** A job for the backend of a lane. */
-  job(lane: number, epochs = EPOCHS): JobMessage {
-    const backendOrigin = this.backends[lane]?.origin;
-    if (backendOrigin === undefined) throw new Error(`There is no lane ${lane}.`);
-    return { ...this.service.job(epochs), backendOrigin };
+  job(lane: number, epochs = this.#epochs): JobMessage {
+    return { ...this.service.job(epochs), backendOrigin: originOf(this.laneOf(lane)) };
   }
 
   async stop(): Promise<void> {
     this.#isClosing = true;
     await this.#filling?.catch(() => undefined);
-    for (const { worker } of [...this.pods, ...this.helpers]) resume(worker.pid);
+    for (const { worker } of this.#processes) if (worker.isRunning) resume(worker.pid);
     await this.service.stop();
-    const links = [...this.pods, ...this.helpers].flatMap((process) => [process.temporal, process.s3]);
-    await Promise.all([...links, ...this.helpers.map(({ amqp }) => amqp), this.s3].map((link) => link.close()));
-    await Promise.all(this.backends.map((backend) => backend.stop()));
+    const links = this.#processes.flatMap(({ temporal, s3, amqp }) => [temporal, s3, amqp]);
+    await Promise.all([...links, this.s3, ...this.lanes.map(({ link }) => link)].map((link) => link.close()));
+    await Promise.all(this.lanes.map(({ backend }) => backend.stop()));
   }
 
   async #fillPods(): Promise<void> {
     for (;;) {
       for (const pod of this.pods.filter(({ worker }) => !worker.isRunning)) {
         this.pods.splice(this.pods.indexOf(pod), 1);
-        await Promise.all([pod.temporal.close(), pod.s3.close()]);
+        await Promise.all([pod.temporal.close(), pod.s3.close(), pod.amqp.close()]);
       }
       const missing = this.#size.pods - this.pods.filter(({ isFrozen }) => !isFrozen).length;
       if (missing <= 0 || this.#isClosing) return;
@@ -250,25 +265,13 @@ export class World {
     return { temporal, s3, amqp, s3Entrance };
   }
 
-  #clock(): Clock {
-    return new Clock(this.#clockShift, path.join(this.service.directory, `clock-${this.#count++}`));
+  get #epochs(): number {
+    return this.#size.epochs ?? EPOCHS;
   }
 
-  async #startWorker(
-    roles: string[],
-    links: { temporal: Link; s3: Link; clock: Clock; amqp?: Link },
-    env: Record<string, string>,
-    launch: Launch,
-  ): Promise<WorkerProcess> {
-    const own = {
-      ...{ ...links.clock.env, ...env },
-      TEMPORAL_ADDRESS: links.temporal.address,
-      AWS_ENDPOINT_URL: `http://${links.s3.address}`,
-      BRUSHWORK_FAULT_POINTS: this.#points,
-      ...(links.amqp === undefined ? {} : { RABBITMQ_PORT: links.amqp.address.split(':')[1] ?? '' }),
-    };
-    const worker = await this.service.startWorker(roles, own, launch);
-    this.workers.push(worker);
-    return worker;
+  #amqpUrl({ address }: Link): string {
+    const url = new URL(this.service.stack.amqpUrl);
+    url.host = address;
+    return url.href;
   }
 }

@@ -29,7 +29,8 @@ import type { Launch } from './worker-process.ts';
 
 const CLI = path.join(import.meta.dirname, '../../../cli/main.ts');
 const BUCKET = 'brushwork';
-const QUEUE = 'model_training';
+/** Where bridges look for messages. */
+export const JOB_QUEUE = 'model_training';
 /** Equal counts give equal bits; one thread leaves the other core to everything else. */
 const THREADS = '1';
 
@@ -141,8 +142,8 @@ export class TestService {
     return { styleId, taskId: randomUUID(), epochs, images: names.map((name) => `s3://${BUCKET}/pictures/${name}`) };
   }
 
-  async publish(job: JobMessage): Promise<void> {
-    await publishJob(this.stack.amqpUrl, QUEUE, {
+  async publish(job: JobMessage, queue = JOB_QUEUE): Promise<void> {
+    await publishJob(this.stack.amqpUrl, queue, {
       task_id: job.taskId,
       type: 'model_training',
       data: { style_id: job.styleId, images: job.images, parameters: { epochs: job.epochs } },

@@ -62,12 +62,7 @@ function makesSense(flaw: keyof typeof FLAWS, { name, method }: SpoiltRequest): 
 
 function spoil(scene: Scene, { name, method, path }: SpoiltRequest, flaw: keyof typeof FLAWS): void {
   const times = flaw === 'lost-answer' || flaw === 'flipped-bit' ? 1 : FLAW_TIMES;
-  // The first byte of a manifest: elsewhere it may still be one.
-  const flipAt = name === 'manifest' ? 0 : undefined;
-  const rule = scene.world.s3.spoil({
-    ...{ method, path: path(scene.job.styleId), flaw, times },
-    ...(flipAt !== undefined && { flipAt }),
-  });
+  const rule = scene.world.s3.spoil({ method, path: path(scene.job.styleId), flaw, times });
   scene.mustHit(`no request came to be spoilt (${name})`, () => rule.hits > 0);
 }
 
@@ -86,8 +81,6 @@ function spoiltCase(request: SpoiltRequest, flaw: keyof typeof FLAWS): FaultCase
     });
   const moment = momentOf(again === true ? 'checkpoint:end' : 'hold:announced');
   return fromTheStart(`store-${flaw}`, name, FLAWS[flaw], {
-    // Data is read twice before it counts as damaged, a manifest is left out at once.
-    ...(flaw === 'flipped-bit' && name === 'manifest' && { resumesFrom: 2 }),
     prepare: async (scene) => {
       await prepare(scene);
       scene.arm(moment);

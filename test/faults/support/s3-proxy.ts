@@ -28,8 +28,6 @@ export interface S3Rule {
   flaw: S3Flaw;
   /** This many requests. */
   times: number;
-  /** Where in the body the bit is that is flipped: 0, the first byte, to 1. Default: in a checkpoint, a number of a tensor. */
-  flipAt?: number;
 }
 
 /** A rule in force. */
@@ -38,6 +36,7 @@ export interface S3RuleInForce extends S3Rule {
   hits: number;
 }
 
+/** Share of a body before the bit that is flipped: in a checkpoint, a number of a tensor. */
 const FLIP_AT = 0.9;
 
 /** A request that changes something in the bucket. */
@@ -157,7 +156,7 @@ export class S3Proxy {
       return;
     }
     const body = await read(incoming);
-    if (isUpload && flaw === 'flipped-bit') flip(body, rule?.flipAt);
+    if (isUpload && flaw === 'flipped-bit') flip(body);
     const headers = { ...incoming.headers };
     delete headers.expect;
     const outgoing = request({ host: this.#target.hostname, port: this.#target.port, method, path, headers });
@@ -192,7 +191,7 @@ export class S3Proxy {
       incoming.socket.destroy();
       return;
     }
-    if (!isUpload && flaw === 'flipped-bit') flip(content, rule?.flipAt);
+    if (!isUpload && flaw === 'flipped-bit') flip(content);
     if (flaw === 'unconditional' && answer.statusCode === 412) {
       response.writeHead(200, { etag: '"0"' }).end();
       return;
@@ -233,8 +232,8 @@ async function read(message: IncomingMessage): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-function flip(body: Buffer, share = FLIP_AT): void {
-  const at = Math.floor(body.length * share);
+function flip(body: Buffer): void {
+  const at = Math.floor(body.length * FLIP_AT);
   const byte = body[at];
   if (byte !== undefined) body[at] = byte ^ 1;
 }

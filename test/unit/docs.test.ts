@@ -133,7 +133,8 @@ describe('docs', () => {
 
       it('names error codes and variables that exist', () => {
         const variables = [...read('.env.example').matchAll(/^#?([A-Z][A-Z0-9_]+)=/gm)].map(([, name]) => name);
-        const known = new Set([...Object.keys(ERROR_CLASSES), ...variables, ...OTHER_CAPITALS]);
+        const buildOptions = [...read('native/CMakeLists.txt').matchAll(/^option\((\w+)/gm)].map(([, name]) => name);
+        const known = new Set([...Object.keys(ERROR_CLASSES), ...variables, ...buildOptions, ...OTHER_CAPITALS]);
         for (const word of codeWords(text)) {
           if (/^[A-Z][A-Z0-9]*_[A-Z0-9_]+$/.test(word)) assert.ok(known.has(word), `${word} is unknown`);
         }

@@ -1,7 +1,6 @@
 import { Context } from '@temporalio/activity';
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { MAX_MANIFEST_BYTES, parseManifest } from '../common/checkpoint-manifest.ts';
 import type { CheckpointManifest } from '../common/checkpoint-manifest.ts';
 import { CheckpointIncompatibleError, ChecksumMismatchError } from '../common/errors.ts';
 import { faultPoint } from '../common/fault-point.ts';
@@ -19,6 +18,7 @@ import { withHeartbeats } from './heartbeats.ts';
 import { checkpointFile, imageDirectory } from './job-files.ts';
 import { KeptPictures } from './kept-pictures.ts';
 import type { HeldPodScope } from './on-held-pod.ts';
+import { readManifest } from './read-committed.ts';
 
 /** A damaged read may be the network's fault: the store is asked once more before the checkpoint counts as damaged. */
 const CHECKPOINT_READS = 2;
@@ -105,9 +105,8 @@ async function fetchCheckpoint(
 ): Promise<string> {
   const { resumeFrom, jobDirectory } = request;
   const { manifestKey } = resumeFrom;
-  const bytes = await store.getBytes({ bucket, key: manifestKey }, { maxBytes: MAX_MANIFEST_BYTES, signal });
-  if (bytes === null) throw new ChecksumMismatchError(`The checkpoint manifest ${manifestKey} is gone.`);
-  const manifest = parseManifest(bytes, manifestKey, request);
+  const manifest = await readManifest(manifestKey, request, { store, bucket }, signal);
+  if (manifest === null) throw new ChecksumMismatchError(`The checkpoint manifest ${manifestKey} is gone.`);
   if (manifest.fingerprint !== request.fingerprint) throw otherRun(manifest, request.baseModel);
   const file = checkpointFile(jobDirectory, manifest.epoch);
   await mkdir(path.dirname(file), { recursive: true });

@@ -58,7 +58,8 @@ export class PictureInspector {
   }
 
   /**
-   * Looks at one picture and its caption, as `inspectFile` does, or at its start, as `inspectStart` does; a picture that crashes the decoder has that as its fault.
+   * Looks at one picture and its caption, as `inspectFile` does, or at its start, as `inspectStart` does; a picture that
+   * crashes the decoder has that as its fault.
    *
    * @param request - where it lies, and what is going to be done with it
    * @throws InternalError when it can't be looked at for a reason that is not the picture's

@@ -15,7 +15,8 @@ namespace brushwork::test {
 // What `golden/training/<name>.json` says: model, pictures, job, and what was measured at each micro-step.
 inline Json golden_training(const std::string& name) { return golden_json("training/" + name + ".json"); }
 
-// `final.<key>` and `gradient.<key>` (of the first micro-step; of B, A's is zero) by PEFT's keys.
+// `final.<key>` and `gradient.<key>` (of the first micro-step; of A only where B does not start at zero) by PEFT's
+// keys.
 inline SafetensorsFile golden_lora(const std::string& name) {
   return golden_tensors("training/" + name + ".safetensors");
 }
@@ -81,6 +82,19 @@ inline std::vector<TrainingImage> golden_images(const Json& training, bool held_
     images.push_back({"picture-" + std::to_string(i), width_px, height_px, picture(i, height_px, width_px), tokens(i)});
   }
   return images;
+}
+
+// Starts a new `trainer` from the B of the golden training, where that has others than the recipe's zeros.
+inline void draw_initial_b(const Trainer& trainer, const Json& training) {
+  const auto& job = training["job"];
+  const double bound = job.value("initial_b", 0.0);
+  if (bound == 0.0) return;
+  constexpr auto kInitialB = static_cast<RandomStream>(32);  // recipe.py INITIAL_B
+  const auto& lora = trainer.lora();
+  for (int64_t i = 0; i < lora.module_count(); ++i) {
+    auto b = lora.b(i);
+    b.copy_(draw_uniform(b.sizes(), -bound, bound, {job["seed"].get<uint64_t>(), kInitialB, static_cast<uint64_t>(i)}));
+  }
 }
 
 inline BaseModel load_golden_model(const Json& training, torch::Dtype dtype = torch::kFloat32) {

@@ -7,7 +7,11 @@ TEST(a_warmup_equals_diffusers) { check_equals_reference("constant_after_warmup"
 
 TEST(the_linear_schedule_equals_diffusers) { check_equals_reference("linear"); }
 
-TEST(the_cosine_schedule_equals_diffusers) { check_equals_reference("cosine_after_warmup"); }
+TEST(the_linear_schedule_after_a_warmup_equals_diffusers) { check_equals_reference("linear_after_warmup"); }
+
+TEST(the_cosine_schedule_equals_diffusers) { check_equals_reference("cosine"); }
+
+TEST(the_cosine_schedule_after_a_warmup_equals_diffusers) { check_equals_reference("cosine_after_warmup"); }
 
 TEST(min_snr_weights_equal_diffusers) { check_equals_reference("min_snr"); }
 

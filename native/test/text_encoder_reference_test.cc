@@ -4,6 +4,15 @@
 using namespace brushwork;
 using namespace brushwork::test;
 
+namespace {
+
+std::vector<LoraTarget> joint_targets() {
+  const auto& model = tiny_model();
+  return join_layouts(model.unet.lora_layout(), model.text_encoder.lora_layout()).targets;
+}
+
+}  // namespace
+
 TEST(module_names_and_shapes_of_both_networks_equal_peft) {
   const auto training = golden_training("text_encoder");
   const auto model = load_golden_model(training);
@@ -21,6 +30,17 @@ TEST(module_names_and_shapes_of_both_networks_equal_peft) {
 }
 
 TEST(hundred_steps_of_both_networks_equal_peft) { check_equals_reference("text_encoder"); }
+
+// Where B is zero no gradient reaches A: here B starts elsewhere, so that A's are compared too.
+TEST(first_gradients_of_every_a_and_b_equal_peft) {
+  const auto golden = golden_lora("initial_b");
+  for (const auto& target : joint_targets()) {
+    for (const std::string side : {"A", "B"}) {
+      CHECK(golden.tensor("gradient." + target.name + ".lora_" + side + ".weight").count_nonzero().item<int64_t>() > 0);
+    }
+  }
+  check_equals_reference("initial_b");
+}
 
 TEST(an_alpha_that_is_off_by_one_percent_fails) {
   const auto result = repeat("text_encoder", 1.01);

@@ -11,7 +11,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Threads that spin while they wait slow down whatever runs beside them; the service sets the same.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -62,6 +62,16 @@ JOB = {
     "gradient_accumulation": 2,
 }
 IMAGE_COUNT = 3
+# Of a small model's both networks, for the readers of the text encoder's files.
+TEXT_ENCODER_JOB = {
+    "rank": 4,
+    "alpha": 6.0,
+    "epochs": 2,
+    "learning-rate": 1e-3,
+    "images": 2,
+    "size": 64,
+    "train-text-encoder": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,10 @@ def ours(settings: Settings, command: str, *words) -> list[dict]:
     place = ["--threads", settings.threads, "--device", settings.device, "--precision", settings.precision]
     output = run([settings.program, command, "--model", settings.model, *place, *words])
     return [json.loads(line) for line in output.splitlines()]
+
+
+def as_words(options: dict) -> list:
+    return [word for name, value in options.items() for word in (f"--{name}", value)]
 
 
 def say(text: str) -> None:
@@ -153,7 +167,7 @@ def compare_training(settings: Settings) -> dict[str, float]:
     options = {"size": size_px, "images": IMAGE_COUNT, "dropout": 0, "gradients": work / "ours-gradients.safetensors"}
     options |= {key.replace("_", "-"): value for key, value in JOB.items() if not key.endswith(("size", "accumulation"))}
     options |= {"batch": JOB["batch_size"], "accumulation": JOB["gradient_accumulation"], "output": work / "style"}
-    *steps, mine = ours(settings, "train-synthetic", *(f"--{k}" if i == 0 else v for k, v in options.items() for i in (0, 1)))
+    *steps, mine = ours(settings, "train-synthetic", *as_words(options))
     print_sides([("training, with preparation", "seconds", "s"), ("peak memory", "peak_rss_mib", "MiB")], mine, theirs)
     losses = [step["loss"] for step in steps]
     say(f"  losses {losses}, of the reference {theirs['losses']}")
@@ -169,13 +183,26 @@ def compare_training(settings: Settings) -> dict[str, float]:
     )
 
 
+def check_exports(model: pathlib.Path, exports: pathlib.Path, *words) -> None:
+    """Prints what the readers of the weight files make of them; ends where one differs."""
+    report = run([sys.executable, HERE.parent / "reference" / "check_exports.py", model, exports, *words])
+    say("  " + report.strip().replace("\n", "\n  "))
+
+
+def check_text_encoder_exports(settings: Settings) -> None:
+    """The weights of a small model's training of the text encoder as well, loaded by their own readers."""
+    say("both networks of a small model with the exported LoRA: PEFT, diffusers …")
+    model, exports = settings.work / "small-model", settings.work / "small-style"
+    run([settings.program, "make-base-model", "--directory", model, "--preset", "small"])
+    ours(replace(settings, model=model), "train-synthetic", *as_words(TEXT_ENCODER_JOB | {"output": exports}))
+    check_exports(model, exports, "--text-encoder")
+
+
 def compare_exports(settings: Settings) -> dict[str, float]:
     """The weights of that training, loaded by their own readers, against our forward pass with them."""
     work = settings.work
     say("UNet with the exported LoRA: PEFT, diffusers, Brushwork …")
-    readers = HERE.parent / "reference" / "check_exports.py"
-    report = run([sys.executable, readers, settings.model, work / "style", "--save", work / "loaded.safetensors"])
-    say("  " + report.strip().replace("\n", "\n  "))
+    check_exports(settings.model, work / "style", "--save", work / "loaded.safetensors")
     words = ["--inputs", work / "loaded.safetensors", "--output", work / "ours-lora.safetensors"]
     ours(settings, "forward", *words, "--lora", work / "style" / "peft")
     differences = reference(settings, "compare-lora", work / "ours-lora.safetensors", work / "loaded.safetensors")
@@ -232,6 +259,7 @@ def main() -> None:
         differences = compare_forward(settings) | compare_training(settings)
         if any(name.startswith("effect") for name in limits):
             differences |= compare_exports(settings)
+            check_text_encoder_exports(settings)
     faults = judge(differences, limits)
     if options.json:
         figures = {name: {"measured": differences[name], "limit": limit} for name, limit in limits.items()}

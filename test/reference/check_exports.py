@@ -1,11 +1,11 @@
 """Loads the weight files of one training with diffusers and PEFT and compares them.
 
-    .venv/bin/python test/reference/check_exports.py <base model directory> <export directory> [--save FILE]
+    .venv/bin/python test/reference/check_exports.py <base model directory> <export directory> [--save FILE] [--text-encoder]
 
 The export directory holds lora_weights.safetensors, peft/ and kohya.safetensors, and peft_text_encoder/ where the text
 encoder was trained. Each file is loaded by its own reader into fresh models: the change of every module and the outputs
 of text encoder and UNet must agree. `--save` keeps input and outputs of the UNet; `npm run test:fidelity` compares them
-with ours.
+with ours. `--text-encoder`: it was trained, so that it must have a LoRA.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 from safetensors.torch import save_file
-from transformers import CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
 TOLERANCE = 1e-5  # float32; folding alpha / rank into B rounds once where that is no power of two
 
@@ -82,11 +82,13 @@ def forward(unet: torch.nn.Module) -> torch.Tensor:
     return unet(inputs["sample"], inputs["timesteps"], encoder_hidden_states=inputs["text"]).sample
 
 
+def draw_token_ids(text_config: CLIPTextConfig) -> torch.Tensor:
+    return torch.randint(0, text_config.vocab_size, (1, 77), generator=torch.Generator().manual_seed(1))
+
+
 @torch.no_grad()
 def encode(text_encoder: torch.nn.Module) -> torch.Tensor:
-    draw = torch.Generator().manual_seed(1)
-    token_ids = torch.randint(0, text_encoder.config.vocab_size, (1, 77), generator=draw)
-    return text_encoder(token_ids).last_hidden_state
+    return text_encoder(draw_token_ids(text_encoder.config)).last_hidden_state
 
 
 def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
@@ -98,6 +100,7 @@ def main() -> None:
     parser.add_argument("model", type=pathlib.Path)
     parser.add_argument("exports", type=pathlib.Path)
     parser.add_argument("--save", type=pathlib.Path)
+    parser.add_argument("--text-encoder", action="store_true")
     options = parser.parse_args()
     model, exports = options.model, options.exports
     readers = {
@@ -119,6 +122,8 @@ def main() -> None:
     trained = {network: sum(key.startswith(f"{network}.") for key in expected) for network in ("unet", "text_encoder")}
     effects = {"unet": relative(outputs["peft"], outputs["base"]), "text_encoder": relative(texts["peft"], texts["base"])}
     faults = [f"{key} is not changed" for key, change in expected.items() if not change.any()]
+    if options.text_encoder and not trained["text_encoder"]:
+        faults.append("the text encoder has no LoRA")
     for network, count in trained.items():
         print(f"peft: {count} modules of {network}, output differs from the base by {effects[network]:.1e}")
         if count and effects[network] <= TOLERANCE:

@@ -41,10 +41,13 @@ class DropoutMasks:
         self.drawn[group] = torch.empty(count, *x.shape, dtype=x.dtype).bernoulli_(self.keep, generator=self.generator)
         return self.drawn[group]
 
-    def apply(self, name: str, x: torch.Tensor) -> torch.Tensor:
+    def drop(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        """`x` with zeros for what is dropped; what is kept stays as it is."""
+        if self.keep == 1.0:
+            return x
         group, index, count = self.places[name]
         drawn = self.drawn[group] if group in self.drawn else self.draw(group, count, x)
-        return x * drawn[index] / self.keep
+        return x * drawn[index]
 
 
 class MaskedInput(torch.nn.Module):
@@ -55,7 +58,7 @@ class MaskedInput(torch.nn.Module):
         self.masks, self.name = masks, name
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.masks.apply(self.name, x)
+        return self.masks.drop(self.name, x) / self.masks.keep
 
 
 def use_masks(modules: list[tuple[str, LoraLinear]], masks: DropoutMasks) -> None:
@@ -63,14 +66,16 @@ def use_masks(modules: list[tuple[str, LoraLinear]], masks: DropoutMasks) -> Non
         module.lora_dropout["default"] = MaskedInput(masks, name)
 
 
-def round_to_compute_type(modules: list[tuple[str, LoraLinear]]) -> None:
+def round_to_compute_type(modules: list[tuple[str, LoraLinear]], masks: DropoutMasks) -> None:
     """Makes each layer use its float32 A and (alpha / rank) B rounded to the type of its input, as torch.autocast does;
-    PEFT by itself would compute the LoRA in float32."""
-    for _, module in modules:
+    PEFT by itself would compute the LoRA in float32. What dropout keeps is made up for in B before it is rounded."""
+    for name, module in modules:
+        scale = module.scaling["default"] / masks.keep
 
-        def forward(x: torch.Tensor, module=module) -> torch.Tensor:
+        def forward(x: torch.Tensor, name=name, module=module, scale=scale) -> torch.Tensor:
             a = module.lora_A["default"].weight.to(x.dtype)
-            b = (module.lora_B["default"].weight * module.scaling["default"]).to(x.dtype)
-            return module.base_layer(x) + torch.nn.functional.linear(torch.nn.functional.linear(x, a), b)
+            b = (module.lora_B["default"].weight * scale).to(x.dtype)
+            kept = masks.drop(name, x)
+            return module.base_layer(x) + torch.nn.functional.linear(torch.nn.functional.linear(kept, a), b)
 
         module.forward = forward

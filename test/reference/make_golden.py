@@ -37,7 +37,14 @@ class Training:
 
 
 # What came later stands in a file only where it is set, so that older files stay as they are.
-LATER_KEYS = {"train_text_encoder", "text_encoder_learning_rate", "dropout", "precision", "initial_loss_scale"}
+LATER_KEYS = {
+    "train_text_encoder",
+    "text_encoder_learning_rate",
+    "dropout",
+    "precision",
+    "initial_loss_scale",
+    "initial_b",
+}
 
 SMALL = {"rank": 2, "alpha": 4.0, "epochs": 25, "batch_size": 2}
 
@@ -60,6 +67,8 @@ TRAININGS = {
     ),
     "constant_after_warmup": Training(Job(**SMALL, seed=21, lr_warmup_steps=30)),
     "linear": Training(Job(**SMALL, seed=22, lr_scheduler="linear", gradient_accumulation=3)),
+    "linear_after_warmup": Training(Job(**SMALL, seed=38, lr_scheduler="linear", lr_warmup_steps=10)),
+    "cosine": Training(Job(**SMALL, seed=39, lr_scheduler="cosine")),
     "cosine_after_warmup": Training(Job(**SMALL, seed=23, lr_scheduler="cosine", lr_warmup_steps=10)),
     "min_snr": Training(Job(**SMALL, seed=24, min_snr_gamma=5.0)),
     "min_snr_v_prediction": Training(Job(**SMALL, seed=25, min_snr_gamma=1.5, prediction_type="v_prediction")),
@@ -94,6 +103,10 @@ TRAININGS = {
     "text_encoder_rate": Training(
         Job(**SMALL, seed=34, train_text_encoder=True, text_encoder_learning_rate=4e-4, lr_scheduler="linear")
     ),
+    # With gradients of A in the first micro-step.
+    "initial_b": Training(
+        Job(seed=36, rank=4, alpha=8.0, epochs=25, train_text_encoder=True, initial_b=0.05), image_count=4
+    ),
     "dropout": Training(Job(**SMALL, seed=32, dropout=0.3)),
     "bf16": Training(Job(**SMALL, seed=33, precision="bf16")),
     # The scale is far too large at first: torch's GradScaler skips until it fits.
@@ -106,6 +119,19 @@ TRAININGS = {
             gradient_accumulation=2,
             lr_warmup_steps=10,
             ema_decay=0.5,
+        )
+    ),
+    # As jobs may be: three quarters of the steps are clipped, the others have a smaller norm. One overflows after others
+    # that did not.
+    "fp16_dropout": Training(
+        Job(
+            **SMALL,
+            seed=43,
+            precision="fp16",
+            initial_loss_scale=2.0**26,
+            gradient_accumulation=2,
+            dropout=0.1,
+            max_grad_norm=0.15,
         )
     ),
 }
@@ -144,14 +170,14 @@ def described(training: Training) -> dict:
 def write_tensors(name: str, result: dict) -> None:
     """Moves the tensors of a training's result into its file."""
     tensors = {f"final.{key}": value for key, value in result.pop("final").items()}
-    # B starts at zero, so no gradient reaches A in the first micro-step. One that overflows says nothing.
+    # Where B starts at zero, no gradient reaches A in the first micro-step. One that overflows says nothing.
     gradients = result.pop("gradients")
     is_finite = all(value.isfinite().all() for value in gradients.values())
     for key, value in gradients.items() if is_finite else ():
-        if "lora_B" in key:
+        if value.any():
             tensors[f"gradient.{key}"] = value
         else:
-            assert not value.any()
+            assert "lora_A" in key
     save_file(tensors, GOLDEN / "training" / f"{name}.safetensors")
 
 

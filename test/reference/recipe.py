@@ -14,6 +14,7 @@ from lora_layers import DropoutMasks, round_to_compute_type, use_masks
 from random_model import make_scheduler, mix64
 
 LORA_INIT, EPOCH_ORDER, LATENT_SAMPLE, TIMESTEP, NOISE, DROPOUT, FLIP, CAPTION_DROPOUT, NOISE_OFFSET = range(1, 10)
+INITIAL_B = 32  # of the golden files alone
 COMPUTE_TYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]  # as examples/dreambooth/train_dreambooth_lora.py has them
@@ -21,6 +22,10 @@ TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]  # as examples/dreambo
 
 def stream(seed: int, number: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed(mix64(mix64(mix64(seed) ^ number) ^ index))
+
+
+def draw_uniform(shape: torch.Size, bound: float, generator: torch.Generator) -> torch.Tensor:
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Job:
     dropout: float = 0.0
     precision: str = "no"
     initial_loss_scale: float = 65536.0  # fp16 only
+    # B starts uniform up to this, where the recipe has 0, which lets no gradient reach A in the first micro-step.
+    initial_b: float = 0.0
 
 
 class Lion(torch.optim.Optimizer):
@@ -181,10 +188,10 @@ def train(
     # Masks and rounding are defined here for the UNet alone: no training of the text encoder uses them.
     assert not job.train_text_encoder or (job.dropout == 0 and job.precision == "no")
     masks = DropoutMasks(modules, job.dropout)
-    if job.dropout > 0:
-        use_masks(modules, masks)
     if job.precision != "no":
-        round_to_compute_type(modules)
+        round_to_compute_type(modules, masks)
+    elif job.dropout > 0:
+        use_masks(modules, masks)
     unet_count = 2 * len(modules)
     if job.train_text_encoder:
         text_encoder = add_lora(text_encoder, job, TEXT_TARGETS)
@@ -193,10 +200,9 @@ def train(
     parameters = []
     for ordinal, (_, module) in enumerate(modules):
         a, b = module.lora_A["default"].weight, module.lora_B["default"].weight
-        bound = 1.0 / math.sqrt(a.shape[1])
         with torch.no_grad():
-            a.copy_(torch.empty(a.shape).uniform_(-bound, bound, generator=stream(job.seed, LORA_INIT, ordinal)))
-            b.zero_()
+            a.copy_(draw_uniform(a.shape, 1.0 / math.sqrt(a.shape[1]), stream(job.seed, LORA_INIT, ordinal)))
+            b.copy_(draw_uniform(b.shape, job.initial_b, stream(job.seed, INITIAL_B, ordinal)))
         parameters += [a, b]
     scaler = torch.amp.GradScaler(device.type, init_scale=job.initial_loss_scale, enabled=job.precision == "fp16")
     n = len(images)

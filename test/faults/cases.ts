@@ -1,7 +1,7 @@
 import { allInOne } from './all-in-one-cases.ts';
 import { backendGone, backendIll, progressIll } from './backend-cases.ts';
 import { toolOf } from './buttons.ts';
-import { damaged, otherFormat } from './damage-cases.ts';
+import { damaged, otherFormat, previousVersion } from './damage-cases.ts';
 import { idOf } from './fault-case.ts';
 import type { Fault, FaultCase } from './fault-case.ts';
 import { FAULTS } from './faults.ts';
@@ -45,6 +45,7 @@ export const CASES: readonly FaultCase[] = [
   ...storeSpoilt,
   ...damaged,
   ...otherFormat,
+  ...previousVersion,
   ...inStates,
   ...afterTheEnd,
   ...allInOne,

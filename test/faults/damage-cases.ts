@@ -5,8 +5,14 @@ import { momentOf } from './moments.ts';
 import { killPodWith } from './strikes.ts';
 import type { Scene } from './support/scene.ts';
 
+/** How the newest object of a checkpoint is written anew; null: it is deleted. */
+interface Rewriting {
+  part: 'manifests' | 'data';
+  body: (bytes: Buffer) => Buffer | null;
+}
+
 /** What may become of a checkpoint in the bucket before a pod needs it. */
-const DAMAGES: Record<string, { about: string; part: 'manifests' | 'data'; body: (bytes: Buffer) => Buffer | null }> = {
+const DAMAGES: Record<string, Rewriting & { about: string }> = {
   'data-cut': { about: 'the newest data is cut short', part: 'data', body: (bytes) => bytes.subarray(0, 1000) },
   'data-flipped': {
     about: 'a bit of the newest data is flipped',
@@ -32,11 +38,11 @@ const DAMAGES: Record<string, { about: string; part: 'manifests' | 'data'; body:
   },
 };
 
-async function damageNewest(scene: Scene, { part, body }: (typeof DAMAGES)[string]): Promise<void> {
+async function rewriteNewest(scene: Scene, { part, body }: Rewriting): Promise<void> {
   const { store } = scene.world.service;
   const keys = await store.list(BUCKET, manifestPrefix(scene.job).replace('manifests', part));
   const key = keys.sort().at(-1);
-  if (key === undefined) throw new Error('There is no checkpoint to damage.');
+  if (key === undefined) throw new Error('There is no checkpoint yet.');
   const bytes = await store.getBytes({ bucket: BUCKET, key }, { maxBytes: 2 ** 28 });
   const damaged = bytes === null ? null : body(bytes);
   if (damaged === null) await store.deleteAll(BUCKET, [key]);
@@ -59,7 +65,7 @@ export const damaged = Object.entries(RESUMED_FROM).flatMap(([name, resumesFrom]
       reach: (scene) => scene.reach(moment),
       strike: async (scene, { pid }) => {
         await killPodWith(scene, pid);
-        await damageNewest(scene, how);
+        await rewriteNewest(scene, how);
       },
     };
   }),
@@ -82,8 +88,30 @@ export const otherFormat = Object.entries(FORMATS).map(([name, schema]): FaultCa
       strike: async (scene, { pid }) => {
         await killPodWith(scene, pid);
         const body = (bytes: Buffer) => Buffer.from(bytes.toString().replace('"schema":1', `"schema":${schema}`));
-        await damageNewest(scene, { about: '', part: 'manifests', body });
+        await rewriteNewest(scene, { part: 'manifests', body });
       },
     },
   );
+});
+
+/** As a manifest was written before it held its digest and the base model's fingerprint. */
+function ofPreviousVersion(bytes: Buffer): Buffer {
+  const { digest, baseModel, ...manifest } = JSON.parse(bytes.toString()) as Record<string, unknown>;
+  if (typeof digest !== 'string' || typeof baseModel !== 'string')
+    throw new Error('The manifest is an old one already.');
+  return Buffer.from(JSON.stringify(manifest));
+}
+
+/** The newest checkpoint was written by a pod of the version before, and the pod is killed: the job goes on from it. */
+export const previousVersion = Object.keys(RESUMED_FROM).map((name): FaultCase => {
+  const moment = momentOf(name);
+  const about = 'the newest manifest is one of the version before, and the pod is killed';
+  return fromTheStart('checkpoint-of-previous-version', name, about, {
+    prepare: (scene) => scene.arm(moment),
+    reach: (scene) => scene.reach(moment),
+    strike: async (scene, { pid }) => {
+      await killPodWith(scene, pid);
+      await rewriteNewest(scene, { part: 'manifests', body: ofPreviousVersion });
+    },
+  });
 });

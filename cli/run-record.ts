@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { withDigest, withoutDigest } from '../common/digest.ts';
 import { CheckpointIncompatibleError } from '../common/errors.ts';
 import { fileFault } from '../common/file-fault.ts';
 import type { TrainerJob } from '../common/trainer.ts';
@@ -74,7 +75,7 @@ type OlderRecordFile = Pick<RecordFile, 'baseModel' | 'pictures' | 'captions'> &
  */
 export async function writeRecord(file: string, record: RunRecord, checkpoints: readonly string[]): Promise<void> {
   const content: RecordFile = { ...record, checkpoints };
-  await writeAtomically(file, `${JSON.stringify(content, null, 2)}\n`);
+  await writeAtomically(file, `${JSON.stringify(withDigest(content), null, 2)}\n`);
 }
 
 /**
@@ -109,9 +110,12 @@ async function readRecord(file: string): Promise<OlderRecordFile> {
   const text = await readFile(file, 'utf8').catch((error: unknown) => {
     throw refusal(`${fileFault(error)}: put it back`, error);
   });
-  const record = parseOrNull(text);
+  const parsed = parseOrNull(text);
+  const record = isMapping(parsed) ? withoutDigest(parsed) : null;
   if (isMapping(record) && [record['pictures'], record['captions']].every(isMapping)) return record as never;
-  throw refusal('is damaged: it is no record of a run. Put back a copy where there is one');
+  throw refusal(
+    'is damaged: it is no record of a run, or not what its digest says. Put back a copy where there is one',
+  );
 }
 
 function parseOrNull(text: string): unknown {

@@ -1,3 +1,4 @@
+import { existsSync, realpathSync } from 'node:fs';
 import path from 'node:path';
 import type { BaseModel } from '../activities/dependencies.ts';
 import { loadConfig } from '../common/config.ts';
@@ -109,9 +110,14 @@ export const trainCommand: Command = {
   },
 };
 
+/** By whichever link it is reached; what does not exist yet is no link. */
+function realPathOf(directory: string): string {
+  return existsSync(directory) ? realpathSync(directory) : path.resolve(directory);
+}
+
 /** The loss curve would be trained on the next time. */
 function refuseAmongPictures(output: string, images: string): void {
-  if (path.resolve(output) !== path.resolve(images)) return;
+  if (realPathOf(output) !== realPathOf(images)) return;
   throw new UsageError('--output is the directory of the pictures, and loss.png would be taken for one: name another.');
 }
 

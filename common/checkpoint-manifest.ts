@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { withDigest, withoutDigest } from './digest.ts';
 import { CheckpointIncompatibleError, ChecksumMismatchError } from './errors.ts';
 import type { CheckpointRef, ManifestObject, ValidationLoss } from './types.ts';
 
@@ -137,21 +137,9 @@ function isManifest(value: unknown): value is CheckpointManifest {
   );
 }
 
-function digestOf(rest: object): string {
-  return createHash('sha256').update(JSON.stringify(rest)).digest('hex');
-}
-
 /** The content of a manifest's object: the manifest, and the SHA-256 of it as JSON. */
 export function serializeManifest(manifest: CheckpointManifest): string {
-  return JSON.stringify({ ...manifest, digest: digestOf(manifest) });
-}
-
-/** Takes the digest off and compares it; manifests of before have none. */
-function withoutDigest(value: unknown, key: string): unknown {
-  if (!isObject(value) || !Object.hasOwn(value, 'digest')) return value;
-  const { digest, ...rest } = value;
-  if (digest === digestOf(rest)) return rest;
-  throw new ChecksumMismatchError(`The checkpoint manifest ${key} is not what its digest says: it was damaged.`);
+  return JSON.stringify(withDigest(manifest));
 }
 
 /**
@@ -179,7 +167,9 @@ export function parseManifest(bytes: Uint8Array, key: string, job: JobKeys): Che
       );
     }
   }
-  const manifest = withoutDigest(value, key);
+  const manifest = isObject(value) ? withoutDigest(value) : value;
+  if (manifest === null)
+    throw new ChecksumMismatchError(`The checkpoint manifest ${key} is not what its digest says: it was damaged.`);
   const prefix = checkpointPrefix(job);
   if (
     !isManifest(manifest) ||

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { loadClientConnectConfig } from '@temporalio/envconfig';
@@ -41,6 +42,9 @@ export function readTemporal({ root, values, faults }: Sources): TemporalConfig 
   const variables: Record<string, string> = {};
   for (const [name, value] of Object.entries(values)) if (value) variables[name] = value;
   const disableFile = variables['TEMPORAL_CONFIG_FILE'] === undefined && variables['TEMPORAL_PROFILE'] === undefined;
+  const profiles = variables['TEMPORAL_CONFIG_FILE'];
+  if (profiles !== undefined && !existsSync(profiles))
+    faults.push(`TEMPORAL_CONFIG_FILE names ${profiles}, which does not exist.`);
   let fromEnv: ReturnType<typeof loadClientConnectConfig> = { connectionOptions: {} };
   try {
     fromEnv = loadClientConnectConfig({ overrideEnvVars: variables, disableFile });

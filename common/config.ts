@@ -34,7 +34,7 @@ const DEFAULTS_FILE = fileURLToPath(new URL('../temporal.yaml', import.meta.url)
 export interface LoadConfigOptions {
   /** YAML file laid over the defaults in `temporal.yaml`; default: what `BRUSHWORK_CONFIG` names, else none. */
   file?: string;
-  /** Default: the environment of this process, and below it the file `.env` of the current directory. */
+  /** Default: that of this process, and below it the file that `BRUSHWORK_ENV_FILE` names, or `.env` of the current directory. */
   env?: NodeJS.ProcessEnv;
   /** Roles of this process: only what they need is demanded. Default: all. */
   roles?: readonly Role[];
@@ -56,7 +56,10 @@ function readYaml(file: string, faults: string[], namedBy: string | null = null)
     return null;
   }
   try {
-    return parse(text, { prettyErrors: true });
+    const document: unknown = parse(text, { prettyErrors: true });
+    if (document === null || (typeof document === 'object' && !Array.isArray(document))) return document;
+    faults.push(`${file} must hold settings by their names, as temporal.yaml does.`);
+    return null;
   } catch (error) {
     faults.push(`${file} can't be used: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`);
     return null;
@@ -64,8 +67,9 @@ function readYaml(file: string, faults: string[], namedBy: string | null = null)
 }
 
 function readDotEnv(faults: string[]): NodeJS.ProcessEnv {
-  const file = path.resolve('.env');
-  if (!existsSync(file)) return {};
+  const named = process.env['BRUSHWORK_ENV_FILE'];
+  const file = path.resolve(named ?? '.env');
+  if (named === undefined && !existsSync(file)) return {};
   try {
     return parseEnv(readFileSync(file, 'utf8'));
   } catch (error) {

@@ -1,9 +1,13 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { PictureFault } from './picture.ts';
 
 /** A caption longer than this is no caption: the text encoder reads 75 tokens. */
 export const MAX_CAPTION_BYTES = 64 * 1024;
+
+/** Of UTF-16 without a byte order mark, or of what is no text; tabs and line ends are fine. */
+// eslint-disable-next-line no-control-regex -- these are what is looked for
+const CONTROLS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/;
 
 /**
  * Name of the text file that holds a picture's caption.
@@ -25,6 +29,9 @@ export function captionFile(pictureName: string): string {
 export async function readCaption(file: string): Promise<string | null> {
   let bytes: Buffer;
   try {
+    // A pipe or a device might never come to an end.
+    const found = await stat(file);
+    if (!found.isFile() && !found.isDirectory()) throw new PictureFault('has a caption that is not a regular file');
     bytes = await readFile(file);
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
@@ -32,6 +39,7 @@ export async function readCaption(file: string): Promise<string | null> {
   }
   if (bytes.length > MAX_CAPTION_BYTES) throw new PictureFault(`has a caption of more than ${MAX_CAPTION_BYTES} bytes`);
   const caption = decodeText(bytes).trim();
+  if (CONTROLS.test(caption)) throw new PictureFault('has a caption with control characters: save it as UTF-8 text');
   return caption === '' ? null : caption;
 }
 

@@ -8,7 +8,7 @@ import type { SizePx } from './aspect-buckets.ts';
 import { captionFile, readCaption, withTriggerWord } from './caption.ts';
 import { listPictures } from './dataset.ts';
 import { holdOut } from './held-out-pictures.ts';
-import { PictureFault, type PictureLimits, sizeFault, unknownSizeFault } from './picture.ts';
+import { PictureFault, type PictureLimits, readPictureFile, sizeFault, unknownSizeFault } from './picture.ts';
 import { type PictureFacts, type PicturePlan, hashDistance, headFacts, inspectPicture } from './picture-facts.ts';
 
 /** One picture of a {@link DataReport}. */
@@ -65,7 +65,7 @@ export async function inspectDirectory(directory: string, options: InspectOption
   // One after the other: libvips uses several threads for each.
   for (const name of names) {
     const report = await inspectFile(directory, name, options).catch((error: unknown) => {
-      return faultyReport(name, fileFault(error));
+      return faultyReport(name, error instanceof PictureFault ? error.message : fileFault(error));
     });
     pictures.push(report);
   }
@@ -82,7 +82,7 @@ export async function inspectDirectory(directory: string, options: InspectOption
  */
 export async function inspectFile(directory: string, name: string, options: InspectOptions): Promise<PictureReport> {
   const { fallbackCaption, triggerWord } = options;
-  const bytes = await readFile(join(directory, name));
+  const bytes = await readPictureFile(join(directory, name));
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   const facts = await inspectPicture(bytes, options);
   const report: PictureReport = { ...emptyReport(name), ...facts, sizeBytes: bytes.length, sha256 };

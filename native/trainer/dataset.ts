@@ -1,4 +1,4 @@
-import { readFile, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import { ImageInvalidError, TooFewImagesError } from '../../common/errors.ts';
 import { fileFault } from '../../common/file-fault.ts';
@@ -10,6 +10,7 @@ import {
   PictureFault,
   type PictureLimits,
   decodePicture,
+  readPictureFile,
 } from './picture.ts';
 
 const PICTURE_EXTENSIONS = new Set(['.jpg', '.jpeg', '.png', '.webp']);
@@ -113,7 +114,7 @@ export function invalidMessage(faults: readonly string[], pictureCount: number):
 async function readPicture(directory: string, name: string, options: DatasetOptions): Promise<TrainingPicture> {
   const { resolutionPx, resizeMode, limits = LOCAL_PICTURE_LIMITS, fallbackCaption, triggerWord = null } = options;
   try {
-    const decoded = await decodePicture(await readFile(join(directory, name)), resolutionPx, limits, resizeMode);
+    const decoded = await decodePicture(await readPictureFile(join(directory, name)), resolutionPx, limits, resizeMode);
     const own = await readCaption(join(directory, captionFile(name)));
     const caption = withTriggerWord(own ?? fallbackCaption, triggerWord);
     return { name, ...decoded, caption, hasOwnCaption: own !== null };

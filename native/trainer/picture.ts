@@ -1,3 +1,4 @@
+import { readFile, stat } from 'node:fs/promises';
 import sharp from 'sharp';
 import type { Metadata, Sharp } from 'sharp';
 import type { ResizeMode } from '../../common/types.ts';
@@ -116,6 +117,18 @@ export async function openPicture(
 export function sizeFault(sizeBytes: number, limits: PictureLimits): string | null {
   if (sizeBytes <= limits.maxBytes) return null;
   return `has ${megabytes(sizeBytes)}, more than the ${megabytes(limits.maxBytes)} allowed`;
+}
+
+/**
+ * Reads a picture's file.
+ *
+ * @param file - path
+ * @throws PictureFault when it is a pipe or a device, which might never come to an end
+ */
+export async function readPictureFile(file: string): Promise<Buffer> {
+  const found = await stat(file);
+  if (!found.isFile() && !found.isDirectory()) throw new PictureFault('is not a regular file');
+  return readFile(file);
 }
 
 /**

@@ -91,6 +91,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     tctlPath: tctlPath(),
     parts,
     environment: () => ({
+      // What a developer has in .env for real systems is none of this stack's.
+      BRUSHWORK_ENV_FILE: '/dev/null',
       TEMPORAL_ADDRESS: temporalAddress,
       TEMPORAL_NAMESPACE: 'default',
       RABBITMQ_HOST: '127.0.0.1',

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { checkRecord, recordOf, writeRecord } from '../../../cli/run-record.ts';
@@ -75,6 +75,13 @@ describe('run record', () => {
     delete older.preparation;
     write('checkpoint.json', JSON.stringify(older));
     assert.equal(await refusal(await current()), 'accepted');
+  });
+
+  it('tells a flipped bit of the record from other pictures', async () => {
+    const text = readFileSync(file, 'utf8');
+    const [, hash = ''] = /"a\.jpg": "([0-9a-f]+)"/.exec(text) ?? [];
+    write('checkpoint.json', text.replace(hash, hash.startsWith('0') ? `1${hash.slice(1)}` : `0${hash.slice(1)}`));
+    assert.match(await refusal(await current()), /checkpoint\.json, .*, is damaged: .* not what its digest says/);
   });
 
   it('refuses without a record, or with half of one, and tells which', async () => {

@@ -40,6 +40,8 @@ describe('environment of a configuration', () => {
     assert.deepEqual(faultsOf({ env: authority }), [
       'TEMPORAL_TLS_SERVER_CA_CERT_PATH names /nope, which does not exist.',
     ]);
+    const profiles = { ...ENVIRONMENT, TEMPORAL_CONFIG_FILE: '/nope' };
+    assert.deepEqual(faultsOf({ env: profiles }), ['TEMPORAL_CONFIG_FILE names /nope, which does not exist.']);
     const own = { ...ENVIRONMENT, BRUSHWORK_CONFIG: '/nope' };
     assert.deepEqual(faultsOf({ env: own }), ['BRUSHWORK_CONFIG names /nope, which does not exist.']);
   });
@@ -92,6 +94,24 @@ describe('environment of a configuration', () => {
     const faults = faultsOf({ env: { ...ENVIRONMENT, BACKEND_API_URL: 'https://u:pw12345678@api.example.com' } });
     assert.equal(faults.length, 1);
     assert.ok(!(faults[0] ?? '').includes('pw12345678'));
+  });
+
+  it('takes nothing from .env where BRUSHWORK_ENV_FILE names another file: a test stack must not reach real systems', () => {
+    const home = process.cwd();
+    writeFileSync(path.join(directory, '.env'), 'RABBITMQ_URL=amqp://production');
+    writeFileSync(path.join(directory, 'other'), 'LOG_LEVEL=debug');
+    process.chdir(directory);
+    try {
+      process.env['BRUSHWORK_ENV_FILE'] = 'other';
+      assert.equal(loadConfig({ roles: [] }).logLevel, 'debug');
+      process.env['BRUSHWORK_ENV_FILE'] = '/dev/null';
+      assert.equal(loadConfig({ roles: [] }).logLevel, 'info');
+      process.env['BRUSHWORK_ENV_FILE'] = '/nope';
+      assert.throws(() => loadConfig({ roles: [] }), /\/nope can't be read/);
+    } finally {
+      process.chdir(home);
+      delete process.env['BRUSHWORK_ENV_FILE'];
+    }
   });
 
   it('takes what the environment lacks from .env in the current directory', () => {

@@ -262,6 +262,16 @@ describe('loadConfig', () => {
       assert.ok(!faults.some((fault) => /must be longer/.test(fault)), faults.join('\n'));
     });
 
+    it('refuses a list or a number in one sentence', () => {
+      for (const text of ['- a', '42']) {
+        const file = path.join(directory, 'list.yaml');
+        writeFileSync(file, text);
+        const [fault = '', ...others] = faultsOf({ env: {}, file });
+        assert.match(fault, /list\.yaml must hold settings by their names/);
+        assert.deepEqual(others, []);
+      }
+    });
+
     it('says which file is missing, and nothing else', () => {
       const faults = faultsOf({ env: {}, file: path.join(directory, 'none.yaml') });
       assert.equal(faults.length, 1);

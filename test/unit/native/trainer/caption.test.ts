@@ -1,9 +1,33 @@
 import assert from 'node:assert/strict';
-import { captionFile, withTriggerWord } from '../../../../native/trainer/caption.ts';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { captionFile, readCaption, withTriggerWord } from '../../../../native/trainer/caption.ts';
 
 describe('captionFile', () => {
   it('has the stem of its picture', () => {
     assert.equal(captionFile('a.b.jpeg'), 'a.b.txt');
+  });
+});
+
+describe('readCaption', () => {
+  let directory: string;
+  before(() => {
+    directory = mkdtempSync(path.join(tmpdir(), 'brushwork-caption-'));
+  });
+  after(() => rmSync(directory, { recursive: true }));
+
+  function read(bytes: Uint8Array): Promise<string | null> {
+    writeFileSync(path.join(directory, 'a.txt'), bytes);
+    return readCaption(path.join(directory, 'a.txt'));
+  }
+
+  it('refuses UTF-16 without a byte order mark, which is UTF-8 full of zeros, and other control characters', async () => {
+    for (const bytes of [Buffer.from('a red cat', 'utf16le'), Buffer.from('a\u0001b'), Buffer.from('a\u007f')]) {
+      await assert.rejects(read(bytes), /has a caption with control characters: save it as UTF-8 text/);
+    }
+    assert.equal(await read(Buffer.from('\ufeffa red cat', 'utf16le')), 'a red cat');
+    assert.equal(await read(Buffer.from('a\tred\r\ncat\n')), 'a\tred\r\ncat');
   });
 });
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
@@ -213,6 +214,18 @@ describe('inspectDirectory', () => {
     const expected = ['has a caption of at least 76 tokens, of which the text encoder reads 75'];
     assert.deepEqual(await doubtsOn(`${'word '.repeat(75)}.`), expected);
     assert.deepEqual(await doubtsOn("it's, ".repeat(25) + 'x'), expected);
+  });
+
+  it('names pipes and devices, which would never come to an end, among pictures and captions', async () => {
+    const others = await mkdtemp(path.join(directory, 'others-'));
+    await symlink('/dev/zero', path.join(others, 'a.png'));
+    execFileSync('mkfifo', [path.join(others, 'b.jpg'), path.join(others, 'c.txt')]);
+    await writeFile(path.join(others, 'c.png'), await photo(300, 300));
+    const { pictures } = await inspectDirectory(others, OPTIONS);
+    assert.deepEqual(
+      pictures.map(({ faults }) => faults),
+      [['is not a regular file'], ['is not a regular file'], ['has a caption that is not a regular file']],
+    );
   });
 
   it('names a folder that is called like a picture', async () => {

@@ -6,7 +6,6 @@ import { PictureFault } from './picture.ts';
 export const MAX_CAPTION_BYTES = 64 * 1024;
 
 /** Of UTF-16 without a byte order mark, or of what is no text; tabs and line ends are fine. */
-// eslint-disable-next-line no-control-regex -- these are what is looked for
 const CONTROLS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/;
 
 /**

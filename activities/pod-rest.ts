@@ -5,8 +5,8 @@ import { PodDiskError } from './disk-fault.ts';
 /** The machine's fault more often than the job's. */
 const BLAMED: readonly ErrorCode[] = [
   ...(['GPU_FAULT', 'TRAINING_STALLED', 'MODEL_LOAD_FAILED'] as const),
-  // Where they may be tried again: a control worker has found the pictures sound.
-  ...(['IMAGE_NOT_FOUND', 'IMAGE_INVALID'] as const),
+  // Where it may be tried again: a control worker has found the pictures sound. One that is gone was deleted, mostly.
+  'IMAGE_INVALID',
 ];
 const LONGEST_MS = 600_000;
 

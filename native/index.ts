@@ -117,6 +117,7 @@ export function loadAddon(file: string = ADDON_FILE): NativeAddon {
       }
     },
     writeRandomBaseModel: (options) => converted(() => raw.writeRandomBaseModel(options)),
+    endWithParent: () => raw.endWithParent(),
     runtimeInfo: () => convertedNow(() => raw.runtimeInfo()),
   };
 }

@@ -164,6 +164,8 @@ export interface NativeAddon {
   Trainer: new (options: NativeTrainerOptions) => NativeTrainer;
   /** Writes a diffusers-layout model directory (weights and config.json files; the tokenizer is not its business). */
   writeRandomBaseModel(options: NativeRandomBaseModelOptions): Promise<void>;
+  /** From now on this process ends by SIGKILL when the thread ends that has started it. */
+  endWithParent(): void;
   /** e.g. { torch: '2.11.0', cuda: null, gpuName: null, gpuMemoryMiB: null }. */
   runtimeInfo(): { torch: string; cuda: string | null; gpuName: string | null; gpuMemoryMiB: number | null };
 }

@@ -1,5 +1,8 @@
 // The addon's entry: registers what NativeAddon in native/native.ts declares.
 #include <napi.h>
+#include <sys/prctl.h>
+
+#include <csignal>
 
 #include "binding/convert.h"
 #include "binding/native_error.h"
@@ -21,12 +24,19 @@ static Napi::Value runtime_info(const Napi::CallbackInfo& info) {
   return with_js_errors(info.Env(), [&] { return to_js(info.Env(), read_runtime_info()); });
 }
 
+// The kernel's doing, so that it holds for a process that is stopped, or stands still in a driver, as well.
+static void end_with_parent(const Napi::CallbackInfo& info) {
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0)
+    throw Napi::Error::New(info.Env(), "The kernel does not end this process with its parent.");
+}
+
 static Napi::Object register_addon(Napi::Env env, Napi::Object exports) {
   TaskThread::join_all_on_exit(env);
   // For the functions that belong to no trainer.
   env.SetInstanceData(new TaskThread(env, "brushwork"));
   exports.Set("Trainer", TrainerObject::define(env));
   exports.Set("writeRandomBaseModel", Napi::Function::New<write_random_base_model>(env, "writeRandomBaseModel"));
+  exports.Set("endWithParent", Napi::Function::New<end_with_parent>(env, "endWithParent"));
   exports.Set("runtimeInfo", Napi::Function::New<runtime_info>(env, "runtimeInfo"));
   return exports;
 }

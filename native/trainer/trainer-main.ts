@@ -2,4 +2,9 @@
 import { loadAddon } from '../index.ts';
 import { serveTrainer } from './serve.ts';
 
-serveTrainer(async () => loadAddon());
+serveTrainer(async () => {
+  const addon = loadAddon();
+  // A trainer that is stopped, or hangs, can't notice by itself that its parent is gone: it would keep the GPU for ever.
+  addon.endWithParent();
+  return addon;
+});

@@ -122,9 +122,13 @@ describe('trainer process, when something goes wrong', function () {
   });
 
   describe('when its parent is killed', () => {
-    for (const activity of ['training', 'loading and writing']) {
-      it(`is gone within a second and writes nothing more, in the middle of ${activity}`, async () => {
-        const output = scene.inside(`orphan-${activity.length}`);
+    for (const [activity, isStopped] of [
+      ['training', false],
+      ['training', true],
+      ['loading and writing', false],
+    ] as const) {
+      it(`is gone within a second and writes nothing more, ${isStopped ? 'stopped ' : ''}in the middle of ${activity}`, async () => {
+        const output = scene.inside(`orphan-${activity.length}-${isStopped}`);
         mkdirSync(output);
         const checkpointFile = path.join(output, 'state.safetensors');
         const options = [JSON.stringify(scene.jobOf()), checkpointFile, activity];
@@ -138,6 +142,7 @@ describe('trainer process, when something goes wrong', function () {
             () => 'a checkpoint',
           );
         await sleep(300);
+        if (isStopped) process.kill(pid, 'SIGSTOP');
         parent.kill('SIGKILL');
         const killedAtMs = performance.now();
         await until(
@@ -146,10 +151,10 @@ describe('trainer process, when something goes wrong', function () {
           5_000,
         );
         assert.ok(performance.now() - killedAtMs < 1_000, `${performance.now() - killedAtMs} ms`);
-        const state = () => readdirSync(output).map((name) => [name, statSync(path.join(output, name)).mtimeMs]);
-        const atEnd = state();
+        const written = () => readdirSync(output).map((name) => [name, statSync(path.join(output, name)).mtimeMs]);
+        const atEnd = written();
         await sleep(500);
-        assert.deepEqual(state(), atEnd);
+        assert.deepEqual(written(), atEnd);
       });
     }
   });

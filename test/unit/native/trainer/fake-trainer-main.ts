@@ -114,6 +114,7 @@ const hasGpu = gpu !== undefined && (!gpu.startsWith('/') || existsSync(gpu));
 serveTrainer(async (): Promise<NativeAddon> => ({
   Trainer: FakeTrainer,
   writeRandomBaseModel: async () => undefined,
+  endWithParent: () => undefined,
   runtimeInfo: () => ({
     torch: 'fake',
     cuda: null,

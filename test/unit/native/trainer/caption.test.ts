@@ -22,10 +22,11 @@ describe('readCaption', () => {
     return readCaption(path.join(directory, 'a.txt'));
   }
 
-  it('refuses UTF-16 without a byte order mark, which is UTF-8 full of zeros, and other control characters', async () => {
-    for (const bytes of [Buffer.from('a red cat', 'utf16le'), Buffer.from('a\u0001b'), Buffer.from('a\u007f')]) {
-      await assert.rejects(read(bytes), /has a caption with control characters: save it as UTF-8 text/);
-    }
+  it('refuses UTF-16 without a byte order mark, which is UTF-8 full of zeros', async () => {
+    await assert.rejects(
+      read(Buffer.from('a red cat', 'utf16le')),
+      /has a caption with zero bytes: save it as UTF-8 text/,
+    );
     assert.equal(await read(Buffer.from('\ufeffa red cat', 'utf16le')), 'a red cat');
     assert.equal(await read(Buffer.from('a\tred\r\ncat\n')), 'a\tred\r\ncat');
   });

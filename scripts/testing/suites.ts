@@ -51,8 +51,8 @@ const SUITES: Record<SuiteName, Suite> = {
     read: parseCtestJunit,
     limitMs: 10 * MINUTE_MS,
   },
-  unit: mochaSuite('unit', 10_000, 3 * MINUTE_MS),
-  workflow: mochaSuite('workflow', 60_000, 5 * MINUTE_MS),
+  unit: mochaSuite('unit', 10_000, 6 * MINUTE_MS),
+  workflow: mochaSuite('workflow', 60_000, 8 * MINUTE_MS),
   // Its tests mostly wait for real servers: two files at a time, each with servers of its own.
   integration: mochaSuite('integration', 180_000, 15 * MINUTE_MS, ['--parallel', '--jobs', '2']),
   faults: {

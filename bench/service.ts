@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { momentOf } from '../test/faults/moments.ts';
 import { childrenOf } from '../test/faults/support/processes.ts';
 import { Scene } from '../test/faults/support/scene.ts';
+import { AS_IN_PRODUCTION } from '../test/faults/support/settings.ts';
 import { World } from '../test/faults/support/world.ts';
 import type { Pod } from '../test/faults/support/world.ts';
 import { until } from '../test/integration/support/until.ts';
@@ -169,7 +170,8 @@ async function uploads(world: World): Promise<void> {
 }
 
 console.log(`${ROUNDS} rounds of each`);
-const world = await World.start({ lanes: 1, pods: 2, overrides: { workflow: { chunkEpochs: CHUNK_EPOCHS } } });
+const overrides = { ...AS_IN_PRODUCTION, workflow: { chunkEpochs: CHUNK_EPOCHS } };
+const world = await World.start({ lanes: 1, pods: 2, overrides });
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
   process.once(name, () => void world.stop().finally(() => process.exit(INTERRUPTED)));
 }
